@@ -1,1 +1,3 @@
-//! Whole programs.
+//! What the whole-system tests share.
+
+pub mod shared;

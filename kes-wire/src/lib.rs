@@ -1,4 +1,9 @@
 //! What the KES agent, its commands, and nodes share: KES keys in locked memory, operational
 //! certificates, KES periods, and the protocols spoken over the agent's sockets.
 
+pub mod cold;
+pub mod opcert;
+pub mod period;
+mod public_bytes;
+pub mod sum6kes;
 pub mod sys;

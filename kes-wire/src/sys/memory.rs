@@ -77,7 +77,9 @@ impl<const N: usize> LockedBytes<N> {
         // and it answers None to one that does not.
         let allocated = unsafe { memsec::malloc_sized(N) };
         let slice = allocated.ok_or_else(|| LockError::new(N))?;
-        let mut locked = Self { bytes: slice.cast() };
+        let mut locked = Self {
+            bytes: slice.cast(),
+        };
         // SAFETY: the range was just allocated and belongs to `locked`.
         let is_locked = unsafe { memsec::mlock(slice.as_ptr().cast(), N) };
         if !is_locked {
@@ -155,8 +157,10 @@ mod tests {
         for line in smaps.lines() {
             let first = line.split_whitespace().next().unwrap_or("");
             if let Some((from, to)) = first.split_once('-')
-                && let (Ok(from), Ok(to)) =
-                    (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16))
+                && let (Ok(from), Ok(to)) = (
+                    usize::from_str_radix(from, 16),
+                    usize::from_str_radix(to, 16),
+                )
             {
                 inside = (from..to).contains(&address);
             } else if inside && line.starts_with("VmFlags:") {

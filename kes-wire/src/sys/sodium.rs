@@ -21,7 +21,10 @@ fn initialise() {
         let code = unsafe { libsodium_sys::sodium_init() };
         // It fails only where the system has no source of randomness, and then nothing that this
         // library does is safe.
-        assert!(code >= 0, "libsodium cannot be initialised: no source of randomness");
+        assert!(
+            code >= 0,
+            "libsodium cannot be initialised: no source of randomness"
+        );
     });
 }
 
@@ -153,6 +156,9 @@ mod tests {
         );
         let mut out = [0; 28];
         blake2b(b"abc", &mut out);
-        assert_eq!(hex::encode(out), "9bd237b02a29e43bdd6738afa5b53ff0eee178d6210b618e4511aec8");
+        assert_eq!(
+            hex::encode(out),
+            "9bd237b02a29e43bdd6738afa5b53ff0eee178d6210b618e4511aec8"
+        );
     }
 }

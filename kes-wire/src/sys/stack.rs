@@ -77,11 +77,17 @@ mod tests {
     fn work_leaves_traces_and_they_are_wiped() {
         let mut stack = LockedBytes::zeroed().unwrap();
         run_on(&mut stack, leave_a_trace).unwrap();
-        assert!(stack.expose().windows(64).any(|w| w == [0xA5; 64]), "the trace is there");
+        assert!(
+            stack.expose().windows(64).any(|w| w == [0xA5; 64]),
+            "the trace is there"
+        );
 
         assert_eq!(run(leave_a_trace).unwrap(), 256 * 0xA5);
         let after = STACK.take().unwrap();
-        assert!(after.expose().iter().all(|&b| b == 0), "wiped after the work");
+        assert!(
+            after.expose().iter().all(|&b| b == 0),
+            "wiped after the work"
+        );
     }
 
     #[test]
@@ -99,7 +105,10 @@ mod tests {
         let sign = used_bytes(|| sodium::ed25519_sign(&secret, b"message", &mut signature));
         let hash = used_bytes(|| sodium::blake2b(&[1; 64], &mut public));
         for used in [keypair, sign, hash] {
-            assert!(used > 0 && used < STACK_BYTES / 2, "{keypair} {sign} {hash}");
+            assert!(
+                used > 0 && used < STACK_BYTES / 2,
+                "{keypair} {sign} {hash}"
+            );
         }
     }
 }
