@@ -1,5 +1,5 @@
 //! Sum6KES byte for byte as the Haskell reference implementation has it.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use integration_tests::shared;
 use kes_wire::period::Evolution;
