@@ -4,6 +4,8 @@
 pub mod cold;
 pub mod opcert;
 pub mod period;
+pub mod protocol;
 mod public_bytes;
 pub mod sum6kes;
 pub mod sys;
+pub mod unix_time;

@@ -76,3 +76,22 @@ impl OpCert {
         }
     }
 }
+
+/// In CBOR a certificate is the byte string of its 112 bytes on the wire.
+impl<C> minicbor::Encode<C> for OpCert {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.to_wire())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for OpCert {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        d.bytes()?.try_into().map(Self::from_wire).map_err(|_| {
+            minicbor::decode::Error::message("a certificate that is not 112 bytes long")
+        })
+    }
+}

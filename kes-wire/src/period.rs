@@ -4,17 +4,41 @@ use core::fmt;
 
 /// An absolute KES period of the chain: `slot / slotsPerKESPeriod`.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    minicbor::Encode,
+    minicbor::Decode,
 )]
+#[cbor(transparent)]
 #[serde(transparent)]
-pub struct KesPeriod(pub u64);
+pub struct KesPeriod(#[n(0)] pub u64);
 
 /// How often a key has been updated: 0 to 63. The period minus the certificate's start period.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    minicbor::Encode,
+    minicbor::Decode,
 )]
+#[cbor(transparent)]
 #[serde(transparent)]
-pub struct Evolution(pub u32);
+pub struct Evolution(#[n(0)] pub u32);
 
 impl fmt::Display for KesPeriod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,3 @@
+//! The control socket: commands of operators and their scripts.
+
+pub mod rotation;

@@ -1,0 +1,519 @@
+//! The messages of our own control version, `Control:Rotation:1.0`.
+//!
+//! One request, one answer, any number of them on a connection. Each message is one CBOR item in
+//! a length-prefixed frame; enums are `[number, { fields }]`, so that a later version adds fields
+//! and an earlier one skips what it does not know. Nothing here is secret: keys are named by
+//! their verification keys. `spec/control-rotation.cddl` specifies it.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use crate::cold::ColdVerificationKey;
+use crate::opcert::OpCert;
+use crate::period::{Evolution, KesPeriod};
+use crate::sum6kes::VerificationKey;
+use crate::unix_time::UnixTime;
+
+/// What to do with a key that waits in the pending slot already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum IfPending {
+    /// Refuse: nothing is lost by a mistake.
+    #[default]
+    #[n(0)]
+    Refuse,
+    /// Wipe the waiting key and generate another.
+    #[n(1)]
+    Replace,
+    /// Keep the waiting key and answer with it.
+    #[n(2)]
+    Keep,
+}
+
+/// A certificate as it is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ImportedOpCert {
+    /// The certificate, in the 112 bytes of the wire.
+    #[n(0)]
+    pub opcert: OpCert,
+    /// The cold verification key that stands in the certificate's file, if any: with it a refusal
+    /// can tell "issued with another cold key" from "damaged".
+    #[n(1)]
+    pub cold_vkey: Option<ColdVerificationKey>,
+    /// Replace another certificate that was imported for the pending key.
+    #[n(2)]
+    #[cbor(default)]
+    pub replace: bool,
+}
+
+/// A command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub enum Request {
+    /// Generate a key pair into the pending slot.
+    #[n(0)]
+    Keygen {
+        /// What to do where a key waits there already.
+        #[n(0)]
+        #[cbor(default)]
+        if_pending: IfPending,
+    },
+    /// Tell the pending key's verification key.
+    #[n(1)]
+    ExportVkey {},
+    /// Check a certificate and keep it beside the pending key.
+    #[n(2)]
+    ImportOpcert {
+        /// The certificate.
+        #[n(0)]
+        import: ImportedOpCert,
+        /// Accept a counter below the high-water mark (only where no key is active).
+        #[n(1)]
+        #[cbor(default)]
+        allow_lower_counter: bool,
+    },
+    /// Make the pending key the active one, now or when its first period begins.
+    #[n(3)]
+    Activate {
+        /// A certificate to import first. Either both happen or neither.
+        #[n(0)]
+        import: Option<ImportedOpCert>,
+        /// Accept a counter below the high-water mark (only where no key is active).
+        #[n(1)]
+        #[cbor(default)]
+        allow_lower_counter: bool,
+    },
+    /// Tell the agent's state.
+    #[n(4)]
+    Status {},
+    /// Wipe the pending key and its certificate; cancels a scheduled activation.
+    #[n(5)]
+    DropPending {},
+    /// Wipe the active key and tell the nodes to stop using it.
+    #[n(6)]
+    DropActive {},
+}
+
+impl Request {
+    /// The command's name on the command line, in logs and in the specification.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Keygen { .. } => "keygen",
+            Self::ExportVkey {} => "export-verkey",
+            Self::ImportOpcert { .. } => "import-opcert",
+            Self::Activate { .. } => "activate",
+            Self::Status {} => "status",
+            Self::DropPending {} => "drop-pending",
+            Self::DropActive {} => "drop-active",
+        }
+    }
+}
+
+/// The agent's word on a request.
+// A status is large, but an answer is made once a command and moved about, never stored.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub enum Answer {
+    /// Done, or found done already.
+    #[n(0)]
+    Done {
+        /// Whether the command changed anything.
+        #[n(0)]
+        changed: bool,
+        /// What the operator should know beside it.
+        #[n(1)]
+        #[cbor(default)]
+        notes: Vec<Note>,
+        /// The state after the command. Connected nodes are listed only for [`Request::Status`].
+        #[n(2)]
+        status: Status,
+    },
+    /// Not done; pending and active are as they were.
+    #[n(1)]
+    Refused {
+        /// Why, and what to do next.
+        #[n(0)]
+        refusal: Refusal,
+    },
+}
+
+/// A sentence with a stable name, for a person and for a script.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Note {
+    /// The stable name, such as `counter-jump`.
+    #[n(0)]
+    pub code: String,
+    /// The sentence.
+    #[n(1)]
+    pub sentence: String,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Refusal {
+    /// The rule that was broken.
+    #[n(0)]
+    pub code: RefusalCode,
+    /// What happened, in a sentence.
+    #[n(1)]
+    pub sentence: String,
+    /// What to do next, in a sentence.
+    #[n(2)]
+    pub next_step: String,
+    /// The numbers that matter, by name (for example `counter`, `high_water_mark`).
+    #[n(3)]
+    #[cbor(default)]
+    pub numbers: BTreeMap<String, u64>,
+}
+
+macro_rules! refusal_codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// The rules a command can break, with their stable names.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum RefusalCode {
+            $($(#[$doc])* $variant,)*
+            /// A code that this version does not know, from a newer agent.
+            Other(String),
+        }
+
+        impl RefusalCode {
+            /// The stable name, as it stands on the wire and in JSON.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Other(name) => name,
+                }
+            }
+
+            /// The code of a stable name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Self {
+                match name {
+                    $($name => Self::$variant,)*
+                    other => Self::Other(other.to_owned()),
+                }
+            }
+
+            /// Every code that this version knows.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+    };
+}
+
+refusal_codes! {
+    /// A key waits in the pending slot already.
+    AlreadyPending = "already-pending",
+    /// Another certificate was imported for the pending key already.
+    AlreadyImported = "already-imported",
+    /// The pending key is activated for a later period and waits for it.
+    Scheduled = "scheduled",
+    /// The pending slot is empty.
+    NothingPending = "nothing-pending",
+    /// The pending key has no certificate yet.
+    NothingImported = "nothing-imported",
+    /// The active slot is empty.
+    NothingActive = "nothing-active",
+    /// The certificate is for another KES key than the pending one.
+    OtherKesKey = "other-kes-key",
+    /// The certificate was issued with another pool's cold key.
+    OtherColdKey = "other-cold-key",
+    /// The certificate's signature does not hold.
+    BadSignature = "bad-signature",
+    /// The certificate's counter is below the high-water mark.
+    CounterTooLow = "counter-too-low",
+    /// The certificate's last period has passed.
+    Expired = "expired",
+    /// The request cannot be read, or this agent does not know it.
+    NotUnderstood = "not-understood",
+    /// The agent could not do it for want of locked memory.
+    NoLockedMemory = "no-locked-memory",
+    /// The agent could not do it for a fault of its own.
+    Internal = "internal",
+}
+
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for RefusalCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<C> Encode<C> for RefusalCode {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(self.name())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for RefusalCode {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        d.str().map(Self::from_name)
+    }
+}
+
+/// The agent's state as it is shown. All of it is public.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Status {
+    /// The agent's version.
+    #[n(0)]
+    pub agent_version: String,
+    /// The time by which the agent acts.
+    #[n(1)]
+    pub now: UnixTime,
+    /// The current KES period.
+    #[n(2)]
+    pub current_period: KesPeriod,
+    /// When it began.
+    #[n(3)]
+    pub period_started_at: UnixTime,
+    /// When the next one begins.
+    #[n(4)]
+    pub period_ends_at: UnixTime,
+    /// The network's parameters.
+    #[n(5)]
+    pub network: NetworkStatus,
+    /// The pool's cold verification key, from the configuration.
+    #[n(6)]
+    pub cold_vkey: ColdVerificationKey,
+    /// The pool's id in bech32 (`pool1...`).
+    #[n(7)]
+    pub pool_id: String,
+    /// The key that waits to be activated.
+    #[n(8)]
+    pub pending: PendingStatus,
+    /// The key that is served.
+    #[n(9)]
+    pub active: ActiveStatus,
+    /// The highest certificate counter that was active, if known.
+    #[n(10)]
+    pub counter_high_water_mark: Option<u64>,
+    /// How many nodes are connected.
+    #[n(11)]
+    pub connected_nodes: u32,
+    /// The connected nodes, at most [`Status::MOST_NODES`] of them, the latest first.
+    #[n(12)]
+    #[cbor(default)]
+    pub nodes: Vec<NodeStatus>,
+    /// How the keys are kept.
+    #[n(13)]
+    pub memory: MemoryStatus,
+    /// What needs attention, the most urgent first.
+    #[n(14)]
+    #[cbor(default)]
+    pub warnings: Vec<Note>,
+}
+
+impl Status {
+    /// How many connected nodes are listed at the most, so that an answer stays within a frame.
+    pub const MOST_NODES: usize = 200;
+}
+
+/// The parameters of the network that decide periods.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct NetworkStatus {
+    /// The network's magic number.
+    #[n(0)]
+    pub magic: u32,
+    /// Slots in a KES period.
+    #[n(1)]
+    pub slots_per_kes_period: u64,
+    /// Length of a slot in nanoseconds.
+    #[n(2)]
+    pub slot_length_ns: u64,
+    /// How many evolutions of a key the ledger accepts.
+    #[n(3)]
+    pub max_kes_evolutions: u32,
+}
+
+/// A certificate as it is shown, with what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct OpCertStatus {
+    /// The issue number.
+    #[n(0)]
+    pub counter: u64,
+    /// The first period in which the key signs.
+    #[n(1)]
+    pub start_period: KesPeriod,
+    /// The first period in which it does not sign any more.
+    #[n(2)]
+    pub expiry_period: KesPeriod,
+    /// When the start period begins.
+    #[n(3)]
+    pub starts_at: UnixTime,
+    /// When the key expires: the start of the expiry period.
+    #[n(4)]
+    pub expires_at: UnixTime,
+    /// Periods left, the current one counted; 0 once expired.
+    #[n(5)]
+    pub periods_left: u64,
+}
+
+/// The pending slot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum PendingStatus {
+    /// Nothing waits.
+    #[n(0)]
+    Empty {},
+    /// A key was generated; its certificate is awaited.
+    #[n(1)]
+    Key {
+        /// Its verification key.
+        #[n(0)]
+        vkey: VerificationKey,
+    },
+    /// A key with its certificate, ready to be activated.
+    #[n(2)]
+    Certified {
+        /// Its verification key.
+        #[n(0)]
+        vkey: VerificationKey,
+        /// Its certificate.
+        #[n(1)]
+        opcert: OpCertStatus,
+    },
+    /// Activated; becomes active by itself when the certificate's first period begins.
+    #[n(3)]
+    Scheduled {
+        /// Its verification key.
+        #[n(0)]
+        vkey: VerificationKey,
+        /// Its certificate.
+        #[n(1)]
+        opcert: OpCertStatus,
+    },
+}
+
+/// The active slot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum ActiveStatus {
+    /// There has been no key since the agent started.
+    #[n(0)]
+    Empty {},
+    /// A key is served.
+    #[n(1)]
+    Serving {
+        /// Its verification key.
+        #[n(0)]
+        vkey: VerificationKey,
+        /// Its certificate.
+        #[n(1)]
+        opcert: OpCertStatus,
+        /// The key's evolution.
+        #[n(2)]
+        evolution: Evolution,
+        /// When it became the active one.
+        #[n(3)]
+        since: UnixTime,
+    },
+    /// The key has expired and its secret is wiped.
+    #[n(2)]
+    Expired {
+        /// Its verification key.
+        #[n(0)]
+        vkey: VerificationKey,
+        /// Its certificate.
+        #[n(1)]
+        opcert: OpCertStatus,
+    },
+    /// The key was dropped by an operator.
+    #[n(3)]
+    Dropped {
+        /// Its verification key, if known.
+        #[n(0)]
+        vkey: Option<VerificationKey>,
+        /// When.
+        #[n(1)]
+        since: UnixTime,
+    },
+}
+
+/// A connected node.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct NodeStatus {
+    /// Its process id, where the system tells it.
+    #[n(0)]
+    pub pid: Option<u32>,
+    /// Its user id.
+    #[n(1)]
+    pub uid: u32,
+    /// Since when it is connected.
+    #[n(2)]
+    pub connected_since: UnixTime,
+    /// The protocol version it chose.
+    #[n(3)]
+    pub version: String,
+    /// What it holds, as far as the agent knows.
+    #[n(4)]
+    pub state: NodeState,
+}
+
+/// What a node has said of the newest state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Connected, and nothing to send yet.
+    #[n(0)]
+    NothingSent,
+    /// Sent; its answer is awaited.
+    #[n(1)]
+    Awaiting,
+    /// It has confirmed the newest state.
+    #[n(2)]
+    Confirmed,
+    /// It has declined the newest state.
+    #[n(3)]
+    Declined,
+}
+
+/// How the keys are kept in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct MemoryStatus {
+    /// The kind of memory, such as `memsec`.
+    #[n(0)]
+    pub kind: String,
+    /// Each protection and whether it is in force.
+    #[n(1)]
+    pub protections: Vec<Protection>,
+}
+
+/// A protection of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Protection {
+    /// Its name, such as `locked`.
+    #[n(0)]
+    pub name: String,
+    /// Whether it is in force.
+    #[n(1)]
+    pub in_force: bool,
+    /// What it means, or why it is not in force.
+    #[n(2)]
+    pub meaning: String,
+}

@@ -1,0 +1,3 @@
+//! The protocols of the agent's sockets, without I/O.
+
+pub mod control;
