@@ -2,6 +2,11 @@
 //! certificates, KES periods, and the protocols spoken over the agent's sockets.
 
 pub mod cold;
+pub mod envelope;
+pub mod files;
+pub mod genesis;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod opcert;
 pub mod period;
 pub mod protocol;

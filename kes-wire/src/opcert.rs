@@ -1,7 +1,7 @@
 //! Operational certificates: a cold key's word that a KES key may sign for its pool.
 
 use crate::cold::ColdVerificationKey;
-use crate::period::KesPeriod;
+use crate::period::{Evolution, KesPeriod};
 use crate::public_bytes::public_bytes;
 use crate::sum6kes::VerificationKey;
 use crate::sys::sodium;
@@ -77,6 +77,65 @@ impl OpCert {
     }
 }
 
+/// Why a period is not one in which a certificate lets its key sign.
+///
+/// The ledger's rule: `start <= period < start + maxKESEvolutions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfPeriod {
+    /// The period lies before the certificate's start.
+    #[error("the certificate starts in period {start}, and it is period {period}")]
+    NotYet {
+        /// The certificate's first period.
+        start: KesPeriod,
+        /// The period in question.
+        period: KesPeriod,
+    },
+    /// The period lies after the certificate's last.
+    #[error("the certificate expired with the start of period {expiry}, and it is period {period}")]
+    Expired {
+        /// The first period in which the certificate is not valid any more.
+        expiry: KesPeriod,
+        /// The period in question.
+        period: KesPeriod,
+    },
+}
+
+impl OpCert {
+    /// The first period in which the certificate is not valid any more. `max_evolutions` is the
+    /// network's ([`crate::genesis::Network::max_evolutions`]).
+    #[must_use]
+    pub fn expiry_period(&self, max_evolutions: u32) -> KesPeriod {
+        KesPeriod(
+            self.start_period
+                .0
+                .saturating_add(u64::from(max_evolutions)),
+        )
+    }
+
+    /// The evolution at which the key signs in `period`.
+    ///
+    /// # Errors
+    /// [`OutOfPeriod`] where it may not sign then.
+    pub fn evolution_at(
+        &self,
+        period: KesPeriod,
+        max_evolutions: u32,
+    ) -> Result<Evolution, OutOfPeriod> {
+        let start = self.start_period;
+        let passed = period
+            .0
+            .checked_sub(start.0)
+            .ok_or(OutOfPeriod::NotYet { start, period })?;
+        match u32::try_from(passed) {
+            Ok(evolution) if evolution < max_evolutions => Ok(Evolution(evolution)),
+            _ => {
+                let expiry = self.expiry_period(max_evolutions);
+                Err(OutOfPeriod::Expired { expiry, period })
+            }
+        }
+    }
+}
+
 /// In CBOR a certificate is the byte string of its 112 bytes on the wire.
 impl<C> minicbor::Encode<C> for OpCert {
     fn encode<W: minicbor::encode::Write>(
@@ -93,5 +152,53 @@ impl<'b, C> minicbor::Decode<'b, C> for OpCert {
         d.bytes()?.try_into().map(Self::from_wire).map_err(|_| {
             minicbor::decode::Error::message("a certificate that is not 112 bytes long")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starting_at(start: u64) -> OpCert {
+        OpCert {
+            kes_vkey: VerificationKey([1; 32]),
+            counter: 7,
+            start_period: KesPeriod(start),
+            cold_signature: ColdSignature([2; 64]),
+        }
+    }
+
+    #[test]
+    fn periods_follow_the_ledgers_rule() {
+        let opcert = starting_at(100);
+        let at = |period| opcert.evolution_at(KesPeriod(period), 62);
+        assert!(matches!(at(99), Err(OutOfPeriod::NotYet { .. })));
+        assert_eq!(at(100), Ok(Evolution(0)));
+        assert_eq!(at(161), Ok(Evolution(61)));
+        assert!(matches!(
+            at(162),
+            Err(OutOfPeriod::Expired {
+                expiry: KesPeriod(162),
+                ..
+            })
+        ));
+        assert!(matches!(at(u64::MAX), Err(OutOfPeriod::Expired { .. })));
+        let hostile = starting_at(u64::MAX);
+        assert_eq!(
+            hostile.evolution_at(KesPeriod(u64::MAX), 62),
+            Ok(Evolution(0))
+        );
+        assert!(hostile.evolution_at(KesPeriod(0), 62).is_err());
+        assert_eq!(hostile.expiry_period(62), KesPeriod(u64::MAX));
+    }
+
+    #[test]
+    fn the_wire_has_the_fields_in_order() {
+        let wire = starting_at(0x0102).to_wire();
+        assert_eq!(wire[..32], [1; 32]);
+        assert_eq!(wire[32..40], [0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(wire[40..48], [0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(wire[48..], [2; 64]);
+        assert_eq!(OpCert::from_wire(&wire), starting_at(0x0102));
     }
 }

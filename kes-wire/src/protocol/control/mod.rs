@@ -1,3 +1,4 @@
 //! The control socket: commands of operators and their scripts.
 
+pub mod frame;
 pub mod rotation;

@@ -1,0 +1,44 @@
+# make help shows what there is.
+
+# Recordings, real blocks and vectors that the tests compare with, where they are at hand.
+KES_SHARED_DIR ?= $(if $(wildcard ../shared/vectors),$(abspath ../shared),)
+export KES_SHARED_DIR
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+
+.PHONY: help build check test demo bench install clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+build: ## Build the programs (target/release)
+	$(CARGO) build --release --locked --bins
+
+check: ## Format, lints, documentation, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	$(CARGO) test --locked -p integration-tests --test dependencies
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check; \
+	 else echo 'cargo-deny is not installed: advisories were not checked'; fi
+
+test: ## Run all tests
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test --workspace --locked
+
+demo: ## Watch a rotation: agent, cold key, node
+	$(CARGO) build --release --locked --bins
+	sh integration-tests/demo.sh target/release
+
+bench: ## Measure; figures go to target/bench/report.json
+	$(CARGO) build --release --locked --bins
+	$(CARGO) bench --locked -p integration-tests
+
+install: build ## Install the programs below $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 target/release/kes-agent target/release/kes-cli $(DESTDIR)$(PREFIX)/bin/
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,53 @@
+//! Configuration files: TOML with the reference agent's keys and our own.
+
+use std::path::{Path, PathBuf};
+
+use kes_wire::files;
+use serde::Deserialize;
+
+use super::ConfigError;
+use super::levels::{LogFormat, LogLevel, LogTarget};
+
+/// Bytes that a configuration file may have.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// The settings of one file. A key that is not known is an error: a misspelt setting would be
+/// missing in silence.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct FileSettings {
+    pub(super) service_path: Option<PathBuf>,
+    pub(super) control_path: Option<PathBuf>,
+    pub(super) cold_vkey: Option<PathBuf>,
+    pub(super) genesis_file: Option<PathBuf>,
+    pub(super) shelley_start_slot: Option<u64>,
+    pub(super) shelley_start_time: Option<String>,
+    pub(super) log_level: Option<LogLevel>,
+    pub(super) log_target: Option<LogTarget>,
+    pub(super) log_format: Option<LogFormat>,
+}
+
+impl FileSettings {
+    /// Parses the text of the file at `path`.
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::File {
+            path: path.to_owned(),
+            reason: error.message().to_owned(),
+        })
+    }
+
+    /// Reads a file that must be there.
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = files::read_limited(path, MOST_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::File {
+            path: path.to_owned(),
+            reason: "it is not UTF-8 text".to_owned(),
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads a file that may be missing.
+    pub(super) fn read_if_there(path: &Path) -> Result<Self, ConfigError> {
+        if path.exists() { Self::read(path) } else { Ok(Self::default()) }
+    }
+}

@@ -1,0 +1,62 @@
+//! Log levels, targets and formats as they are named in settings.
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// Least severe level to log. The names are syslog's, as in the reference agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What the agent does.
+    #[default]
+    Info,
+    /// The same as info.
+    Notice,
+    /// What an operator should look into.
+    #[value(alias = "warning")]
+    #[serde(alias = "warning")]
+    Warn,
+    /// What failed.
+    Error,
+    /// The same as error.
+    Critical,
+    /// The same as error.
+    Emergency,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Info | LogLevel::Notice => Self::INFO,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Error | LogLevel::Critical | LogLevel::Emergency => Self::ERROR,
+        }
+    }
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogTarget {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Nowhere.
+    Null,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}

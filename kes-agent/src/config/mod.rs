@@ -1,0 +1,154 @@
+//! What the agent is told: command line, environment, files, defaults; and what it makes of that.
+
+pub mod arguments;
+mod file;
+pub mod levels;
+
+use std::path::{Path, PathBuf};
+
+use kes_wire::cold::ColdVerificationKey;
+use kes_wire::envelope;
+use kes_wire::files::{self, FileError};
+use kes_wire::genesis::{self, Network, ShelleyStart};
+use kes_wire::unix_time::UnixTime;
+
+use arguments::RunArguments;
+use file::FileSettings;
+use levels::{LogFormat, LogLevel, LogTarget};
+
+const DEFAULT_SERVICE_PATH: &str = "/run/kes-agent/service.socket";
+const DEFAULT_CONTROL_PATH: &str = "/run/kes-agent/control.socket";
+
+/// Everything the agent needs to run.
+#[derive(Debug)]
+pub struct Config {
+    /// Where nodes connect.
+    pub service_path: PathBuf,
+    /// Where commands connect.
+    pub control_path: PathBuf,
+    /// The pool's identity: certificates must be signed by it.
+    pub cold_vkey: ColdVerificationKey,
+    /// The network's parameters.
+    pub network: Network,
+    /// What was odd but not wrong, to be logged once the log is open.
+    pub warnings: Vec<String>,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogSettings {
+    /// The least severe level.
+    pub level: LogLevel,
+    /// Where to.
+    pub target: LogTarget,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A configuration file is not what it should be.
+    #[error("configuration file {path}: {reason}", path = path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] FileError),
+    /// No cold verification key.
+    #[error(
+        "no cold verification key is configured: give the pool's cold.vkey with \
+         --cold-verification-key, KES_AGENT_COLD_VK or cold-vkey in the configuration file; \
+         without it the agent could not tell your certificates from another pool's"
+    )]
+    NoColdVerificationKey,
+    /// The cold verification key's file is not one.
+    #[error("{path}: {reason}", path = path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The start of the Shelley era is not a time.
+    #[error("--shelley-start-time {0}: not a time like 2022-06-21T00:00:00Z")]
+    ShelleyStartTime(String),
+}
+
+impl Config {
+    /// Reads files and settles every setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the file or setting at fault.
+    pub fn resolve(arguments: RunArguments) -> Result<Self, ConfigError> {
+        let files = settings_files(arguments.config_file.as_deref())?;
+        macro_rules! setting {
+            ($argument:ident, $key:ident) => {
+                arguments.$argument.clone().or_else(|| files.iter().find_map(|f| f.$key.clone()))
+            };
+        }
+        let cold_path = setting!(cold_verification_key, cold_vkey)
+            .ok_or(ConfigError::NoColdVerificationKey)?;
+        let cold_vkey = read_cold_vkey(&cold_path)?;
+        let start = ShelleyStart {
+            slot: setting!(shelley_start_slot, shelley_start_slot),
+            time: setting!(shelley_start_time, shelley_start_time)
+                .map(|text| {
+                    UnixTime::parse(&text).map_err(|_| ConfigError::ShelleyStartTime(text.clone()))
+                })
+                .transpose()?,
+        };
+        let (network, warnings) = match setting!(genesis_file, genesis_file) {
+            Some(path) => read_network(&path, start)?,
+            None => (Network::MAINNET, Vec::new()),
+        };
+        Ok(Self {
+            service_path: setting!(service_address, service_path)
+                .unwrap_or_else(|| DEFAULT_SERVICE_PATH.into()),
+            control_path: setting!(control_address, control_path)
+                .unwrap_or_else(|| DEFAULT_CONTROL_PATH.into()),
+            cold_vkey,
+            network,
+            warnings,
+            log: LogSettings {
+                level: setting!(log_level, log_level).unwrap_or_default(),
+                target: setting!(log_target, log_target).unwrap_or_default(),
+                format: setting!(log_format, log_format).unwrap_or_default(),
+            },
+        })
+    }
+}
+
+/// The configuration files that are there, the strongest first.
+fn settings_files(named: Option<&Path>) -> Result<Vec<FileSettings>, ConfigError> {
+    let mut files = Vec::new();
+    if let Some(path) = named {
+        files.push(FileSettings::read(path)?);
+    }
+    if let Some(home) = std::env::home_dir() {
+        files.push(FileSettings::read_if_there(&home.join(".kes-agent/agent.toml"))?);
+        files.push(FileSettings::read_if_there(&home.join(".config/kes-agent/agent.toml"))?);
+    }
+    files.push(FileSettings::read_if_there(Path::new("/etc/kes-agent/agent.toml"))?);
+    Ok(files)
+}
+
+fn read_cold_vkey(path: &Path) -> Result<ColdVerificationKey, ConfigError> {
+    let text = files::read_limited(path, envelope::MOST_BYTES)?;
+    envelope::read_cold_vkey(&text).map_err(|error| content(path, &error))
+}
+
+fn read_network(path: &Path, start: ShelleyStart) -> Result<(Network, Vec<String>), ConfigError> {
+    let text = files::read_limited(path, genesis::MOST_BYTES)?;
+    genesis::network(&text, start).map_err(|error| content(path, &error))
+}
+
+fn content(path: &Path, error: &dyn std::error::Error) -> ConfigError {
+    ConfigError::Content { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,20 @@
+//! The KES agent: keeps a stake pool's KES key in locked memory, evolves it, and hands it to
+//! nodes.
+//!
+//! A key's path: generated into the pending slot, certified, activated, evolved, sent, confirmed,
+//! wiped. [`state`] decides, [`vault`] holds the keys and does what the state says, [`agent`] adds
+//! the time, [`service`] and [`control`] speak to nodes and operators, [`run`] ties them to the
+//! system.
+
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod listener;
+pub mod logging;
+pub mod nodes;
+pub mod run;
+pub mod service;
+pub mod state;
+pub mod status;
+pub mod vault;

@@ -1,0 +1,137 @@
+//! A connection on the service socket: a node that is given the key.
+//!
+//! Rule: a node's queue is one mark, "there is something newer than what it was sent". The key is
+//! read from the vault at the moment of one non-blocking write, which takes all of it or nothing;
+//! no copy waits for a slow node. One that cannot take it, or does not answer in time, is let go.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use kes_wire::net::{self, SendError};
+use kes_wire::protocol::handshake::Kind;
+use kes_wire::protocol::service::v2_0::{self, ResultDecoder};
+use kes_wire::protocol::service::ServiceResult;
+use kes_wire::protocol::stamp::Stamp;
+use kes_wire::protocol::version::SERVICE_VERSIONS;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::agent::Agent;
+use crate::clock;
+use crate::nodes::{Entry, Nodes, Peer};
+use crate::vault::Newest;
+
+/// How long a client may take over its handshake.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a node may take to answer what it was sent.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ending {
+    /// The node closed it.
+    #[error("the node closed the connection")]
+    Closed,
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] net::HandshakeFailure),
+    /// The node could not take a key at once.
+    #[error("the node does not read what it was sent; it was let go so that it connects anew")]
+    NotReading,
+    /// The node did not confirm in time.
+    #[error("the node did not confirm within {} s; it was let go", ANSWER_DEADLINE.as_secs())]
+    NotAnswering,
+    /// The node spoke without having been asked.
+    #[error("the node sent bytes that answer nothing")]
+    Unasked,
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Serves one node until the connection ends.
+///
+/// # Errors
+/// [`Ending`]: every connection ends in one.
+pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(), Ending> {
+    let version =
+        net::server_handshake(&stream, Kind::Service, SERVICE_VERSIONS, HANDSHAKE_DEADLINE).await?;
+    let entry = Nodes::enter(agent.nodes(), peer, clock::now(), version.to_string());
+    tracing::info!(pid = peer.pid, uid = peer.uid, "node connected");
+    let mut announcements = agent.announcements();
+    let mut node = Node { stream, entry, newest_sent: None, awaiting: None, answer: ResultDecoder::new() };
+    loop {
+        announcements.mark_unchanged();
+        if node.awaiting.is_none() {
+            node.send_newest(&agent)?;
+        }
+        let waiting_for_answer = node.awaiting;
+        tokio::select! {
+            answer = node.read_answer() => {
+                let answer = answer?;
+                tracing::info!(pid = peer.pid, %answer, "node answered");
+            }
+            _ = announcements.changed(), if waiting_for_answer.is_none() => {}
+            () = sleep_until(waiting_for_answer.unwrap_or_else(Instant::now)),
+                if waiting_for_answer.is_some() => return Err(Ending::NotAnswering),
+        }
+    }
+}
+
+/// One connected node.
+struct Node {
+    stream: UnixStream,
+    entry: Entry,
+    /// The newest state it was sent.
+    newest_sent: Option<Stamp>,
+    /// Until when its answer is awaited.
+    awaiting: Option<Instant>,
+    /// What has arrived of its answer.
+    answer: ResultDecoder,
+}
+
+impl Node {
+    /// Sends the newest state, if there is one that the node was not sent.
+    fn send_newest(&mut self, agent: &Agent) -> Result<(), Ending> {
+        let newer = |stamp| self.newest_sent.is_none_or(|sent| stamp > sent);
+        let sent = agent.with_newest(|newest| match newest {
+            Newest::Key { stamp, key, opcert } if newer(stamp) => {
+                net::send_key(&self.stream, v2_0::KeyMessage::new(stamp, key, opcert))
+                    .map(|()| Some(stamp))
+            }
+            Newest::Dropped { stamp } if newer(stamp) => {
+                net::send_all(&self.stream, &v2_0::dropped(stamp)).map(|()| Some(stamp))
+            }
+            Newest::Key { .. } | Newest::Dropped { .. } | Newest::Nothing => Ok(None),
+        });
+        match sent {
+            Ok(None) => {}
+            Ok(Some(stamp)) => {
+                self.newest_sent = Some(stamp);
+                self.awaiting = Some(Instant::now() + ANSWER_DEADLINE);
+                self.entry.sent(stamp);
+            }
+            Err(SendError::BufferFull | SendError::Partial) => return Err(Ending::NotReading),
+            Err(SendError::Io(error)) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Waits for the node's answer. May be abandoned at any moment: what has arrived stays in the
+    /// decoder.
+    async fn read_answer(&mut self) -> Result<ServiceResult, Ending> {
+        loop {
+            match net::read_some(&self.stream, self.answer.wants()).await? {
+                0 => return Err(Ending::Closed),
+                read => {
+                    let Some(answer) = self.answer.advance(read) else { continue };
+                    if self.awaiting.take().is_none() {
+                        return Err(Ending::Unasked);
+                    }
+                    self.entry.answered(answer);
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The steps of a rotation: keygen, export-verkey, import-opcert, activate, and dropping.
+
+use std::path::Path;
+
+use kes_wire::envelope;
+use kes_wire::files::{self, Overwrite, Visibility};
+use kes_wire::protocol::control::rotation::{
+    ActiveStatus, IfPending, ImportedOpCert, OpCertStatus, PendingStatus, Request, Status,
+};
+use kes_wire::sum6kes::VerificationKey;
+
+use super::{Done, call};
+use crate::arguments::{Activate, Agent, ExportVerkey, ImportOpcert, Insist, Keygen};
+use crate::failure::Failure;
+use crate::output::Report;
+use crate::words::{fingerprint, relative};
+
+/// `kes-cli keygen`
+pub(crate) fn keygen(args: &Keygen) -> Result<Report, Failure> {
+    let file = args.kes_verification_key_file.as_deref();
+    if let Some(path) = file
+        && !args.if_absent
+    {
+        // Found out before a key is generated, not after.
+        files::check_target(path, overwrite(args.force))?;
+    }
+    let if_pending = match (args.replace, args.if_absent) {
+        (true, _) => IfPending::Replace,
+        (_, true) => IfPending::Keep,
+        _ => IfPending::Refuse,
+    };
+    let done = call(&args.agent, &Request::Keygen { if_pending })?;
+    let what = if done.changed {
+        "Generated a KES key."
+    } else {
+        "A KES key is pending already."
+    };
+    for_the_cold_machine(done, what, file, args.force)
+}
+
+/// `kes-cli export-verkey`
+pub(crate) fn export_verkey(args: &ExportVerkey) -> Result<Report, Failure> {
+    let done = call(&args.agent, &Request::ExportVkey {})?;
+    let file = Some(args.kes_verification_key_file.as_path());
+    for_the_cold_machine(done, "A KES key is pending.", file, args.force)
+}
+
+/// Writes the pending verification key and tells all that the air-gapped machine needs.
+fn for_the_cold_machine(
+    done: Done,
+    what: &str,
+    file: Option<&Path>,
+    force: bool,
+) -> Result<Report, Failure> {
+    let Done {
+        mut changed,
+        notes,
+        status,
+    } = done;
+    let vkey = pending_vkey(&status).ok_or_else(Failure::contradiction)?;
+    let mut report = Report::new(changed).line(what);
+    if let Some(path) = file {
+        let text = envelope::kes_vkey(&vkey);
+        let wrote = files::write(path, text.as_bytes(), overwrite(force), Visibility::Public)?;
+        changed |= wrote;
+        report.changed = changed;
+        report = report
+            .field("kes_verification_key_file", path.display().to_string())
+            .line(format!("Verification key written to {}.", path.display()));
+    }
+    let print = fingerprint(&vkey);
+    Ok(report
+        .line(format!("Verification key:  {vkey}"))
+        .line(format!(
+            "Fingerprint:       {print}  (compare it on the cold machine)"
+        ))
+        .line(format!(
+            "KES period to use: {}  (the current one, until {}, {})",
+            status.current_period,
+            status.period_ends_at,
+            relative(status.period_ends_at, status.now)
+        ))
+        .field("kes_verification_key", vkey)
+        .field("fingerprint", print)
+        .field("current_period", status.current_period)
+        .field("period_ends_at", status.period_ends_at)
+        .notes(notes))
+}
+
+/// `kes-cli import-opcert`
+pub(crate) fn import_opcert(args: &ImportOpcert) -> Result<Report, Failure> {
+    let import = read_opcert(&args.opcert_file, &args.insist)?;
+    let allow_lower_counter = args.insist.allow_lower_counter;
+    let done = call(
+        &args.agent,
+        &Request::ImportOpcert {
+            import,
+            allow_lower_counter,
+        },
+    )?;
+    let (state, opcert) = match &done.status.pending {
+        PendingStatus::Certified { opcert, .. } => ("certified", opcert),
+        PendingStatus::Scheduled { opcert, .. } => ("scheduled", opcert),
+        PendingStatus::Empty {} | PendingStatus::Key { .. } => {
+            return Err(Failure::contradiction());
+        }
+    };
+    let what = if done.changed {
+        "Imported"
+    } else {
+        "Unchanged: already imported"
+    };
+    Ok(Report::new(done.changed)
+        .line(format!(
+            "{what} certificate number {} for periods {} to {}.",
+            opcert.counter,
+            opcert.start_period,
+            opcert.expiry_period.0.saturating_sub(1)
+        ))
+        .line("Next: kes-cli activate")
+        .field("pending", state)
+        .field("opcert", opcert)
+        .notes(done.notes))
+}
+
+/// `kes-cli activate`
+pub(crate) fn activate(args: &Activate) -> Result<Report, Failure> {
+    let import = args
+        .opcert_file
+        .as_deref()
+        .map(|path| read_opcert(path, &args.insist))
+        .transpose()?;
+    let allow_lower_counter = args.insist.allow_lower_counter;
+    let done = call(
+        &args.agent,
+        &Request::Activate {
+            import,
+            allow_lower_counter,
+        },
+    )?;
+    let report = Report::new(done.changed);
+    let unchanged = if done.changed { "" } else { "Unchanged: " };
+    if let PendingStatus::Scheduled { vkey, opcert } = &done.status.pending {
+        return Ok(report
+            .line(format!(
+                "{unchanged}Scheduled: this key becomes active by itself in period {}, at {} ({}).",
+                opcert.start_period,
+                opcert.starts_at,
+                relative(opcert.starts_at, done.status.now)
+            ))
+            .field("result", "scheduled")
+            .field("kes_verification_key", vkey)
+            .field("opcert", opcert)
+            .notes(done.notes));
+    }
+    let ActiveStatus::Serving {
+        vkey,
+        opcert,
+        evolution,
+        ..
+    } = &done.status.active
+    else {
+        return Err(Failure::contradiction());
+    };
+    Ok(report
+        .line(format!(
+            "{unchanged}Active: certificate number {}, evolution {evolution} of {}, {}.",
+            opcert.counter,
+            done.status.network.max_kes_evolutions,
+            expiry(opcert, &done.status)
+        ))
+        .field("result", "active")
+        .field("kes_verification_key", vkey)
+        .field("opcert", opcert)
+        .field("evolution", evolution)
+        .field("connected_nodes", done.status.connected_nodes)
+        .notes(done.notes))
+}
+
+/// `kes-cli drop-pending`
+pub(crate) fn drop_pending(args: &Agent) -> Result<Report, Failure> {
+    let done = call(args, &Request::DropPending {})?;
+    Ok(Report::new(done.changed)
+        .line("The pending key is wiped. The active key is as it was.")
+        .notes(done.notes))
+}
+
+/// `kes-cli drop-active`
+pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
+    let done = call(args, &Request::DropActive {})?;
+    let nodes = done.status.connected_nodes;
+    Ok(Report::new(done.changed)
+        .line("The active key is wiped. Nodes that were served it are told to stop forging.")
+        .line(format!(
+            "Connected nodes: {nodes}. The pending key is as it was."
+        ))
+        .field("connected_nodes", nodes)
+        .notes(done.notes))
+}
+
+fn read_opcert(path: &Path, insist: &Insist) -> Result<ImportedOpCert, Failure> {
+    let bytes = files::read_limited(path, envelope::MOST_BYTES)?;
+    let (opcert, cold_vkey) = envelope::read_opcert(&bytes)
+        .map_err(|error| Failure::content(&path.display().to_string(), &error))?;
+    Ok(ImportedOpCert {
+        opcert,
+        cold_vkey: Some(cold_vkey),
+        replace: insist.replace,
+    })
+}
+
+fn pending_vkey(status: &Status) -> Option<VerificationKey> {
+    match &status.pending {
+        PendingStatus::Empty {} => None,
+        PendingStatus::Key { vkey }
+        | PendingStatus::Certified { vkey, .. }
+        | PendingStatus::Scheduled { vkey, .. } => Some(*vkey),
+    }
+}
+
+/// `expires 2026-12-01 00:00:00 UTC (in 5 days 2 h, 4 periods left)`
+pub(crate) fn expiry(opcert: &OpCertStatus, status: &Status) -> String {
+    format!(
+        "expires {} ({}, {} periods left)",
+        opcert.expires_at,
+        relative(opcert.expires_at, status.now),
+        opcert.periods_left
+    )
+}
+
+fn overwrite(force: bool) -> Overwrite {
+    if force { Overwrite::Yes } else { Overwrite::No }
+}

@@ -1,0 +1,153 @@
+//! `kes-cli status`
+
+use kes_wire::protocol::control::rotation::{
+    ActiveStatus, NodeState, NodeStatus, OpCertStatus, PendingStatus, Request, Status,
+};
+
+use super::call;
+use super::rotation::expiry;
+use crate::arguments::Agent;
+use crate::failure::Failure;
+use crate::output::Report;
+use crate::words::{fingerprint, relative};
+
+/// Shows the agent's state.
+pub(crate) fn status(args: &Agent) -> Result<Report, Failure> {
+    let status = call(args, &Request::Status {})?.status;
+    let mut report = Report::new(false);
+    report.lines = describe(&status);
+    let serde_json::Value::Object(fields) =
+        serde_json::to_value(&status).expect("our own types serialise")
+    else {
+        return Err(Failure::contradiction());
+    };
+    report.fields = fields;
+    Ok(report)
+}
+
+fn describe(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    for warning in &status.warnings {
+        lines.push(format!("ATTENTION {}", warning.sentence));
+    }
+    lines.push(format!(
+        "Period    {}, since {}, until {} ({})",
+        status.current_period,
+        status.period_started_at,
+        status.period_ends_at,
+        relative(status.period_ends_at, status.now)
+    ));
+    lines.push(format!("Pool      {}", status.pool_id));
+    lines.extend(active(status));
+    lines.extend(pending(status));
+    lines.push(match status.counter_high_water_mark {
+        Some(mark) => format!("Counter   {mark} is the highest that was active"),
+        None => "Counter   none was active since the agent started".to_owned(),
+    });
+    lines.push(format!("Nodes     {} connected", status.connected_nodes));
+    lines.extend(status.nodes.iter().map(|node| describe_node(node, status)));
+    lines.push(format!("Memory    {}", status.memory.kind));
+    for protection in &status.memory.protections {
+        let word = if protection.in_force { "yes" } else { "NO " };
+        lines.push(format!(
+            "          {word}  {}: {}",
+            protection.name, protection.meaning
+        ));
+    }
+    lines.push(format!(
+        "Network   magic {}, {} slots of {} ms a period, {} evolutions a key",
+        status.network.magic,
+        status.network.slots_per_kes_period,
+        status.network.slot_length_ns / 1_000_000,
+        status.network.max_kes_evolutions
+    ));
+    lines.push(format!("Clock     {} (wall clock)", status.now));
+    lines.push(format!("Agent     version {}", status.agent_version));
+    lines
+}
+
+fn active(status: &Status) -> Vec<String> {
+    match &status.active {
+        ActiveStatus::Empty {} => vec!["Active    no key: nodes are not served".to_owned()],
+        ActiveStatus::Serving {
+            vkey,
+            opcert,
+            evolution,
+            since,
+        } => vec![
+            format!("Active    key {} ({vkey})", fingerprint(vkey)),
+            format!("          {}", certificate(opcert)),
+            format!(
+                "          evolution {evolution} of {}, {}",
+                status.network.max_kes_evolutions,
+                expiry(opcert, status)
+            ),
+            format!("          active since {since}"),
+        ],
+        ActiveStatus::Expired { vkey, opcert } => vec![
+            format!(
+                "Active    EXPIRED {} ({})",
+                opcert.expires_at,
+                relative(opcert.expires_at, status.now)
+            ),
+            format!("          key {} ({vkey}) is wiped", fingerprint(vkey)),
+            format!("          {}", certificate(opcert)),
+        ],
+        ActiveStatus::Dropped { since, .. } => {
+            vec![format!(
+                "Active    no key: dropped {since} ({})",
+                relative(*since, status.now)
+            )]
+        }
+    }
+}
+
+fn pending(status: &Status) -> Vec<String> {
+    match &status.pending {
+        PendingStatus::Empty {} => vec!["Pending   nothing".to_owned()],
+        PendingStatus::Key { vkey } => vec![
+            format!("Pending   key {} ({vkey})", fingerprint(vkey)),
+            "          waits for its certificate (kes-cli import-opcert)".to_owned(),
+        ],
+        PendingStatus::Certified { vkey, opcert } => vec![
+            format!("Pending   key {} ({vkey})", fingerprint(vkey)),
+            format!("          {}", certificate(opcert)),
+            "          ready (kes-cli activate)".to_owned(),
+        ],
+        PendingStatus::Scheduled { vkey, opcert } => vec![
+            format!("Pending   key {} ({vkey})", fingerprint(vkey)),
+            format!("          {}", certificate(opcert)),
+            format!(
+                "          scheduled: becomes active by itself at {} ({})",
+                opcert.starts_at,
+                relative(opcert.starts_at, status.now)
+            ),
+        ],
+    }
+}
+
+fn certificate(opcert: &OpCertStatus) -> String {
+    format!(
+        "certificate number {}, periods {} to {}",
+        opcert.counter,
+        opcert.start_period,
+        opcert.expiry_period.0.saturating_sub(1)
+    )
+}
+
+fn describe_node(node: &NodeStatus, status: &Status) -> String {
+    let pid = node
+        .pid
+        .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+    let state = match node.state {
+        NodeState::NothingSent => "nothing to send yet",
+        NodeState::Awaiting => "sent the newest state, answer awaited",
+        NodeState::Confirmed => "has confirmed the newest state",
+        NodeState::Declined => "DECLINED the newest state",
+    };
+    format!(
+        "          pid {pid}, uid {}, connected {}: {state}",
+        node.uid,
+        relative(node.connected_since, status.now)
+    )
+}

@@ -1,0 +1,80 @@
+//! Exit codes: part of the interface, documented in `kes-cli --help` and in the operators' guide.
+
+use kes_wire::protocol::control::rotation::RefusalCode;
+
+/// What the exit status of a command means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done, or found done already.
+    Success = 0,
+    /// A fault that has no code of its own.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The agent cannot be reached.
+    NotReachable = 3,
+    /// The agent's socket, or a file, may not be used by this user.
+    NotPermitted = 4,
+    /// There is nothing pending, imported or active to act on.
+    NothingThere = 5,
+    /// A key or certificate waits already, and replacing it was not asked for.
+    AlreadyPending = 6,
+    /// The certificate is not valid for this pool and key.
+    CertificateInvalid = 7,
+    /// The certificate's counter is too low.
+    CounterTooLow = 8,
+    /// The certificate, or the served key, is out of its period.
+    OutOfPeriod = 9,
+    /// The agent or this program does not support it.
+    NotSupported = 10,
+    /// A file cannot be read or written, or is not what was wanted.
+    File = 11,
+    /// The probe found no key, or one that does not sign as it should.
+    ProbeFailed = 12,
+}
+
+/// The table that `--help` shows.
+pub(crate) const HELP: &str = "\
+Exit codes:
+   0  done, or found done already
+   1  failed in a way that has no code of its own
+   2  the command line is wrong
+   3  the agent cannot be reached
+   4  not permitted (socket or file)
+   5  nothing is pending, imported or active
+   6  a key or certificate is pending already
+   7  the certificate is not valid for this pool and key
+   8  the certificate's counter is too low
+   9  out of its period (expired)
+  10  not supported
+  11  a file cannot be read or written, or is not what was wanted
+  12  the probe found no key, or one that does not sign";
+
+impl From<&RefusalCode> for Exit {
+    fn from(code: &RefusalCode) -> Self {
+        match code {
+            RefusalCode::AlreadyPending | RefusalCode::AlreadyImported | RefusalCode::Scheduled => {
+                Self::AlreadyPending
+            }
+            RefusalCode::NothingPending
+            | RefusalCode::NothingImported
+            | RefusalCode::NothingActive => Self::NothingThere,
+            RefusalCode::OtherKesKey | RefusalCode::OtherColdKey | RefusalCode::BadSignature => {
+                Self::CertificateInvalid
+            }
+            RefusalCode::CounterTooLow => Self::CounterTooLow,
+            RefusalCode::Expired => Self::OutOfPeriod,
+            RefusalCode::NotUnderstood => Self::NotSupported,
+            RefusalCode::NoLockedMemory | RefusalCode::Internal | RefusalCode::Other(_) => {
+                Self::Failure
+            }
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

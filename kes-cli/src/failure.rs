@@ -1,0 +1,103 @@
+//! Why a command failed, as it is shown to a person and to a script.
+
+use std::collections::BTreeMap;
+
+use kes_wire::files::FileError;
+use kes_wire::protocol::control::rotation::Refusal;
+use kes_wire::sys::memory::LockError;
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// A failed command: a stable code, what happened, what to do next, and the exit code.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Failure {
+    /// The stable name.
+    pub(crate) code: String,
+    /// What happened.
+    pub(crate) sentence: String,
+    /// What to do next.
+    pub(crate) next_step: String,
+    /// The numbers that matter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) numbers: BTreeMap<String, u64>,
+    /// The exit code.
+    #[serde(skip)]
+    pub(crate) exit: Exit,
+}
+
+impl Failure {
+    pub(crate) fn new(
+        exit: Exit,
+        code: &str,
+        sentence: impl Into<String>,
+        next_step: impl Into<String>,
+    ) -> Self {
+        Self {
+            code: code.to_owned(),
+            sentence: sentence.into(),
+            next_step: next_step.into(),
+            numbers: BTreeMap::new(),
+            exit,
+        }
+    }
+
+    /// The agent's answer does not fit the request.
+    pub(crate) fn contradiction() -> Self {
+        Self::new(
+            Exit::Failure,
+            "contradiction",
+            "The agent's answer does not fit the request.",
+            "Look at `kes-cli status`; another command may have come in between.",
+        )
+    }
+
+    /// A file that holds something else than it should.
+    pub(crate) fn content(name: &str, reason: &dyn std::fmt::Display) -> Self {
+        Self::new(
+            Exit::File,
+            "file-content",
+            format!("{name}: {reason}."),
+            "Check that this is the right file.",
+        )
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            exit: Exit::from(&refusal.code),
+            code: refusal.code.name().to_owned(),
+            sentence: refusal.sentence,
+            next_step: refusal.next_step,
+            numbers: refusal.numbers,
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::new(
+            Exit::Failure,
+            "no-locked-memory",
+            format!("This program {error}."),
+            "Raise the limit (ulimit -l) and run the command again.",
+        )
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let (exit, next_step) = if error.is_permission() {
+            (Exit::NotPermitted, "Run as a user who may use this file.")
+        } else if error.is_exists() {
+            (Exit::File, "Give another name, or --force to overwrite it.")
+        } else {
+            (
+                Exit::File,
+                "Check the path and the device, and run the command again.",
+            )
+        };
+        Self::new(exit, "file", format!("{error}."), next_step)
+    }
+}

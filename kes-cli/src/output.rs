@@ -1,0 +1,129 @@
+//! What a command prints: a result on standard output and nothing else there.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use kes_wire::protocol::control::rotation::Note;
+use serde_json::{Map, Value, json};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The result of a command that succeeded.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Whether anything was changed.
+    pub(crate) changed: bool,
+    /// What a script reads, beside `changed` and `notes`.
+    pub(crate) fields: Map<String, Value>,
+    /// What a person reads.
+    pub(crate) lines: Vec<String>,
+    /// What either should know beside it.
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Report {
+    pub(crate) fn new(changed: bool) -> Self {
+        Self {
+            changed,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    pub(crate) fn field(mut self, name: &str, value: impl serde::Serialize) -> Self {
+        let value = serde_json::to_value(value).expect("our own types serialise");
+        self.fields.insert(name.to_owned(), value);
+        self
+    }
+
+    pub(crate) fn notes(mut self, notes: Vec<Note>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+}
+
+/// Prints the outcome of a command and gives its exit code.
+///
+/// With `json` one object stands on standard output, on failure too. Without it sentences do, and
+/// a failure goes to standard error. `quiet_stdout` is for commands whose result itself went to
+/// standard output: then what there is to say goes to standard error.
+pub(crate) fn finish(outcome: Result<Report, Failure>, json: bool, stdout_taken: bool) -> ExitCode {
+    let (exit, text) = match &outcome {
+        Ok(report) => (
+            Exit::Success,
+            if json {
+                as_json(report)
+            } else {
+                as_text(report)
+            },
+        ),
+        Err(failure) => (
+            failure.exit,
+            if json {
+                failure_as_json(failure)
+            } else {
+                String::new()
+            },
+        ),
+    };
+    let mut written = if stdout_taken {
+        io::stderr().write_all(text.as_bytes())
+    } else {
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+    };
+    if let Err(failure) = &outcome
+        && !json
+    {
+        written = writeln!(
+            io::stderr(),
+            "Error: {}\n{}",
+            failure.sentence,
+            failure.next_step
+        );
+    }
+    match written {
+        Ok(()) => exit.into(),
+        // Nobody reads: the command itself has been carried out, or has failed, as it says.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit.into(),
+        Err(_) => Exit::Failure.into(),
+    }
+}
+
+fn as_json(report: &Report) -> String {
+    let mut object = Map::new();
+    object.insert("changed".to_owned(), report.changed.into());
+    object.extend(report.fields.clone());
+    object.insert("notes".to_owned(), json!(report.notes));
+    line(&Value::Object(object))
+}
+
+fn failure_as_json(failure: &Failure) -> String {
+    line(&json!({ "changed": false, "error": failure, "exit_code": failure.exit as u8 }))
+}
+
+fn line(value: &Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("values serialise");
+    text.push('\n');
+    text
+}
+
+fn as_text(report: &Report) -> String {
+    let notes = report
+        .notes
+        .iter()
+        .map(|note| format!("Note: {}", note.sentence));
+    let mut text = String::new();
+    for line in report.lines.iter().cloned().chain(notes) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
