@@ -1,0 +1,3 @@
+//! The KES agent: keeps a stake pool's KES key in locked memory and hands it to nodes.
+
+pub mod state;
