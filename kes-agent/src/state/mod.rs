@@ -70,7 +70,8 @@ pub struct State {
     pub active: Active,
     /// The counter of the last certificate that was made active, which is also the highest unless
     /// an operator allowed a lower one. `None` where the agent has never had an active key. It
-    /// survives drops and expiry.
+    /// survives drops and expiry. A lower counter that was allowed for a later period counts from
+    /// its activation on, and goes on to count where that schedule is cancelled.
     pub high_water_mark: Option<u64>,
     /// The newest stamp that was ever given to an install or a drop.
     pub newest_stamp: Stamp,

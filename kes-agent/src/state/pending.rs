@@ -338,4 +338,35 @@ mod tests {
             assert_eq!(told, noted, "{next} over 6 with mark {mark:?}");
         }
     }
+
+    #[test]
+    fn a_lower_counter_is_imported_only_where_it_is_allowed() {
+        for (allow_lower_counter, expected) in
+            [(false, Err(RefusalCode::CounterTooLow)), (true, Ok(()))]
+        {
+            let [_, pending, ..] = pendings();
+            let state = State {
+                pending,
+                high_water_mark: Some(9),
+                ..State::new()
+            };
+            let import = import(opcert(0, 1, 5, 100));
+            let input = Input::ImportOpcert {
+                import,
+                allow_lower_counter,
+            };
+            let outcome = at(&state, 100, input);
+            assert_eq!(
+                outcome.as_ref().map(|_| ()).map_err(|r| r.code.clone()),
+                expected
+            );
+            if let Ok(outcome) = outcome {
+                assert_eq!(
+                    outcome.state.high_water_mark,
+                    Some(9),
+                    "not before it is activated"
+                );
+            }
+        }
+    }
 }

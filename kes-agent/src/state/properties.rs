@@ -3,6 +3,8 @@
 //! A model executor keeps "secrets", each named by verification key and evolution, and follows the
 //! effects as the real one does: what it holds must be what the state says, after every step.
 
+mod steps;
+
 use kes_wire::opcert::OpCert;
 use kes_wire::period::{Evolution, KesPeriod};
 use kes_wire::protocol::control::rotation::{IfPending, ImportedOpCert};
@@ -10,121 +12,10 @@ use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 use proptest::prelude::*;
 
+use steps::{Cert, Passes, Step, Which, steps};
+
 use super::testing::{cold, opcert, rules, vkey};
 use super::{Active, Effect, Input, Now, Outcome, Pending, Phase, Served, State};
-
-/// An input, put in relation to the state in which it arrives, so that deep states are reached.
-#[derive(Debug, Clone)]
-enum Step {
-    /// Told whether another step comes between asking for a key and having it.
-    Keygen(IfPending, bool),
-    Import(Cert, bool),
-    Activate(Option<Cert>, bool),
-    DropPending,
-    DropActive,
-    Tick,
-}
-
-#[derive(Debug, Clone)]
-struct Cert {
-    which: Which,
-    file_cold_vkey: Option<u8>,
-    replace: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Which {
-    /// The one in the pending slot, or else in the active one.
-    HeldPending,
-    HeldActive,
-    New {
-        cold: u8,
-        for_pending: bool,
-        counter: Number,
-        start: Number,
-        damaged: bool,
-    },
-}
-
-/// A number, near the one that matters or far from it.
-#[derive(Debug, Clone, Copy)]
-enum Number {
-    Near(i64),
-    Far(u64),
-}
-
-impl Number {
-    fn from(self, centre: u64) -> u64 {
-        match self {
-            Self::Near(offset) => centre.saturating_add_signed(offset),
-            Self::Far(n) => n,
-        }
-    }
-}
-
-/// How time passes before a step.
-#[derive(Debug, Clone, Copy)]
-struct Passes {
-    period: Number,
-    micros: i64,
-}
-
-fn numbers(near: std::ops::RangeInclusive<i64>) -> impl Strategy<Value = Number> {
-    prop_oneof![
-        12 => near.prop_map(Number::Near),
-        1 => prop_oneof![Just(0), Just(1), Just(u64::MAX - 1), Just(u64::MAX)].prop_map(Number::Far),
-    ]
-}
-
-fn certs() -> impl Strategy<Value = Cert> {
-    let new = (
-        prop_oneof![12 => Just(0), 1 => Just(9)],
-        prop::bool::weighted(0.9),
-        numbers(-1..=2),
-        prop_oneof![4 => numbers(-3..=3), 1 => numbers(-70..=70)],
-        prop::bool::weighted(0.05),
-    )
-        .prop_map(|(cold, for_pending, counter, start, damaged)| Which::New {
-            cold,
-            for_pending,
-            counter,
-            start,
-            damaged,
-        });
-    let which = prop_oneof![8 => new, 1 => Just(Which::HeldPending), 1 => Just(Which::HeldActive)];
-    let file = prop_oneof![Just(None), Just(Some(0)), Just(Some(9))];
-    (which, file, any::<bool>()).prop_map(|(which, file_cold_vkey, replace)| Cert {
-        which,
-        file_cold_vkey,
-        replace,
-    })
-}
-
-fn steps() -> impl Strategy<Value = Vec<(Passes, Step)>> {
-    let if_pending = prop_oneof![
-        3 => Just(IfPending::Refuse),
-        1 => Just(IfPending::Replace),
-        1 => Just(IfPending::Keep),
-    ];
-    let step = prop_oneof![
-        4 => (if_pending, prop::bool::weighted(0.2)).prop_map(|(i, late)| Step::Keygen(i, late)),
-        3 => (certs(), any::<bool>()).prop_map(|(c, allow)| Step::Import(c, allow)),
-        5 => (prop::option::of(certs()), any::<bool>()).prop_map(|(c, a)| Step::Activate(c, a)),
-        1 => Just(Step::DropPending),
-        1 => Just(Step::DropActive),
-        4 => Just(Step::Tick),
-    ];
-    let period = prop_oneof![
-        8 => Just(Number::Near(0)),
-        6 => (0..=3i64).prop_map(Number::Near),
-        2 => (-3..=0i64).prop_map(Number::Near),
-        1 => (-80..=80i64).prop_map(Number::Near),
-    ];
-    let period =
-        prop_oneof![40 => period, 1 => Just(Number::Far(u64::MAX)), 1 => Just(Number::Far(100))];
-    let passes = (period, -50..=200i64).prop_map(|(period, micros)| Passes { period, micros });
-    prop::collection::vec((passes, step), 1..60)
-}
 
 /// A secret, by its name.
 type Secret = (VerificationKey, Evolution);
@@ -175,6 +66,38 @@ impl Memory {
     }
 }
 
+fn is_vacant(state: &State) -> bool {
+    matches!(state.active, Active::Empty | Active::Dropped { .. })
+}
+
+/// The pending certificate, and whether it is scheduled.
+fn certificate_of(pending: &Pending) -> Option<(OpCert, bool)> {
+    match pending {
+        Pending::Certified { opcert } => Some((*opcert, false)),
+        Pending::Scheduled { opcert } => Some((*opcert, true)),
+        Pending::Empty | Pending::Key { .. } => None,
+    }
+}
+
+/// The certificate that a command brings, and whether its counter may be lower.
+fn import_of(input: &Input) -> Option<(ImportedOpCert, bool)> {
+    match input {
+        Input::ImportOpcert {
+            import,
+            allow_lower_counter,
+        } => Some((*import, *allow_lower_counter)),
+        Input::Activate {
+            import,
+            allow_lower_counter,
+        } => import.map(|import| (import, *allow_lower_counter)),
+        Input::Keygen { .. }
+        | Input::Generated { .. }
+        | Input::DropPending
+        | Input::DropActive
+        | Input::Tick => None,
+    }
+}
+
 struct World {
     state: State,
     memory: Memory,
@@ -205,10 +128,7 @@ impl World {
             Active::Bundle { opcert, .. } | Active::Expired { opcert, .. } => Some(*opcert),
             Active::Empty | Active::Dropped { .. } => None,
         };
-        let pending = match &self.state.pending {
-            Pending::Certified { opcert } | Pending::Scheduled { opcert } => Some(*opcert),
-            Pending::Empty | Pending::Key { .. } => None,
-        };
+        let pending = certificate_of(&self.state.pending).map(|(opcert, _)| opcert);
         let stray = || opcert(0, 200, 5, self.now.period.0);
         let opcert = match cert.which {
             Which::HeldPending => pending.or(active).unwrap_or_else(stray),
@@ -327,6 +247,25 @@ impl World {
             );
         }
 
+        // Nor is a certificate: another one takes its place only if the operator says so, and never
+        // that of a scheduled one.
+        if let (Some((held, scheduled)), Some((now, _))) = (
+            certificate_of(&before.pending),
+            certificate_of(&after.pending),
+        ) && held != now
+        {
+            assert!(!scheduled, "{input:?} changed the scheduled certificate");
+            assert!(import_of(input).is_some_and(|(import, _)| import.replace));
+        }
+
+        // No certificate with a lower counter is kept without the operator's word.
+        if let Some((import, allowed)) = import_of(input)
+            && outcome.changed
+            && Some(import.opcert.counter) < before.high_water_mark
+        {
+            assert!(allowed && is_vacant(before), "{input:?} in {before:?}");
+        }
+
         // Stamps increase with every install and drop, and with nothing else.
         assert_eq!(announced, after.newest_stamp > before.newest_stamp);
         if announced {
@@ -366,7 +305,13 @@ impl World {
                 allow_lower_counter: true,
                 ..
             }
-        ) && matches!(before.active, Active::Empty | Active::Dropped { .. });
+        ) && is_vacant(before);
+        if !installed {
+            assert!(
+                after.high_water_mark <= before.high_water_mark,
+                "raised by no install"
+            );
+        }
         if after.high_water_mark < before.high_water_mark {
             assert!(may_lower, "{input:?} lowered the mark of {before:?}");
             self.served = None;
@@ -388,6 +333,13 @@ impl World {
 
     fn check_state(&self) {
         self.memory.is_what_the_state_says(&self.state);
+        if let Served::Bundle {
+            opcert, evolution, ..
+        } = self.state.served(&rules(), self.now)
+        {
+            let served = (opcert.kes_vkey, evolution);
+            assert_eq!(self.memory.active, Some(served), "serves what it has");
+        }
         self.serves_only_what_it_may(&self.state);
 
         let ticked = self.tick(&self.state);
@@ -523,5 +475,4 @@ fn the_sequences_reach_every_state() {
     for (what, times) in &seen {
         assert!(*times >= 3, "{what} only {times} times: {seen:?}");
     }
-    println!("{seen:?}");
 }

@@ -1,23 +1,17 @@
-//! **Every refusal says which rule was broken, with the numbers, and the next step**: all words of
-//! the state in one place, written for a tired operator at 3 a.m.
-//!
-//! Codes of notes are as stable as those of refusals: `counter-jump`, `counter-lowered`,
-//! `counter-unknown`, `counter-unused`, `gap`, `no-gap`, `not-activated`, `other-key-waits`,
-//! `scheduled`, `started-long-ago`, `starts-later`, `still-scheduled`.
-
-use std::fmt;
+//! What a command is refused with.
 
 use kes_wire::cold::ColdVerificationKey;
 use kes_wire::opcert::OpCert;
-use kes_wire::period::{Evolution, KesPeriod};
-use kes_wire::protocol::control::rotation::{Note, Refusal, RefusalCode};
+use kes_wire::period::KesPeriod;
+use kes_wire::protocol::control::rotation::{Refusal, RefusalCode};
 use kes_wire::sum6kes::VerificationKey;
 
-use super::{Active, Rules};
+use super::super::{Active, Rules};
+use super::periods;
 
-// Refusals of `keygen`.
+// Of `keygen`.
 
-pub(super) fn key_pending(vkey: &VerificationKey) -> Refusal {
+pub(in super::super) fn key_pending(vkey: &VerificationKey) -> Refusal {
     refusal(
         RefusalCode::AlreadyPending,
         format!("a key waits for its certificate already ({vkey})"),
@@ -27,7 +21,7 @@ pub(super) fn key_pending(vkey: &VerificationKey) -> Refusal {
     )
 }
 
-pub(super) fn certified_pending(opcert: &OpCert) -> Refusal {
+pub(in super::super) fn certified_pending(opcert: &OpCert) -> Refusal {
     let (vkey, counter) = (opcert.kes_vkey, opcert.counter);
     refusal(
         RefusalCode::AlreadyPending,
@@ -38,7 +32,7 @@ pub(super) fn certified_pending(opcert: &OpCert) -> Refusal {
     )
 }
 
-pub(super) fn scheduled_blocks_keygen(opcert: &OpCert, now: KesPeriod) -> Refusal {
+pub(in super::super) fn scheduled_blocks_keygen(opcert: &OpCert, now: KesPeriod) -> Refusal {
     let what = "a key that is activated for a later period is never replaced";
     scheduled_refusal(
         opcert,
@@ -49,9 +43,9 @@ pub(super) fn scheduled_blocks_keygen(opcert: &OpCert, now: KesPeriod) -> Refusa
     )
 }
 
-// Refusals of `import-opcert` and `activate`.
+// Of `import-opcert` and `activate`.
 
-pub(super) fn scheduled_blocks_import(opcert: &OpCert, now: KesPeriod) -> Refusal {
+pub(in super::super) fn scheduled_blocks_import(opcert: &OpCert, now: KesPeriod) -> Refusal {
     let what = "no other certificate can take the place of the one that is scheduled";
     scheduled_refusal(
         opcert,
@@ -62,7 +56,7 @@ pub(super) fn scheduled_blocks_import(opcert: &OpCert, now: KesPeriod) -> Refusa
     )
 }
 
-pub(super) fn scheduled_already(opcert: &OpCert, now: KesPeriod) -> Refusal {
+pub(in super::super) fn scheduled_already(opcert: &OpCert, now: KesPeriod) -> Refusal {
     let what = "there is nothing else to activate";
     scheduled_refusal(
         opcert,
@@ -95,7 +89,7 @@ fn scheduled_refusal(
     )
 }
 
-pub(super) fn nothing_pending_for(opcert: &OpCert, active: &Active) -> Refusal {
+pub(in super::super) fn nothing_pending_for(opcert: &OpCert, active: &Active) -> Refusal {
     refusal(
         RefusalCode::NothingPending,
         format!(
@@ -108,7 +102,7 @@ pub(super) fn nothing_pending_for(opcert: &OpCert, active: &Active) -> Refusal {
     )
 }
 
-pub(super) fn nothing_pending_to_activate() -> Refusal {
+pub(in super::super) fn nothing_pending_to_activate() -> Refusal {
     refusal(
         RefusalCode::NothingPending,
         "no key is pending, so there is nothing to activate".to_owned(),
@@ -117,7 +111,7 @@ pub(super) fn nothing_pending_to_activate() -> Refusal {
     )
 }
 
-pub(super) fn nothing_imported(vkey: &VerificationKey) -> Refusal {
+pub(in super::super) fn nothing_imported(vkey: &VerificationKey) -> Refusal {
     refusal(
         RefusalCode::NothingImported,
         format!("the pending key ({vkey}) has no certificate yet"),
@@ -127,7 +121,7 @@ pub(super) fn nothing_imported(vkey: &VerificationKey) -> Refusal {
     )
 }
 
-pub(super) fn already_imported(held: &OpCert, offered: &OpCert) -> Refusal {
+pub(in super::super) fn already_imported(held: &OpCert, offered: &OpCert) -> Refusal {
     refusal(
         RefusalCode::AlreadyImported,
         format!(
@@ -146,7 +140,11 @@ pub(super) fn already_imported(held: &OpCert, offered: &OpCert) -> Refusal {
     )
 }
 
-pub(super) fn other_kes_key(wanted: &VerificationKey, opcert: &OpCert, active: &Active) -> Refusal {
+pub(in super::super) fn other_kes_key(
+    wanted: &VerificationKey,
+    opcert: &OpCert,
+    active: &Active,
+) -> Refusal {
     refusal(
         RefusalCode::OtherKesKey,
         format!(
@@ -160,7 +158,10 @@ pub(super) fn other_kes_key(wanted: &VerificationKey, opcert: &OpCert, active: &
     )
 }
 
-pub(super) fn other_cold_key(ours: &ColdVerificationKey, theirs: &ColdVerificationKey) -> Refusal {
+pub(in super::super) fn other_cold_key(
+    ours: &ColdVerificationKey,
+    theirs: &ColdVerificationKey,
+) -> Refusal {
     refusal(
         RefusalCode::OtherColdKey,
         format!(
@@ -173,7 +174,7 @@ pub(super) fn other_cold_key(ours: &ColdVerificationKey, theirs: &ColdVerificati
     )
 }
 
-pub(super) fn damaged() -> Refusal {
+pub(in super::super) fn damaged() -> Refusal {
     refusal(
         RefusalCode::BadSignature,
         "the certificate names this pool's cold key, but its signature does not hold: it was \
@@ -184,7 +185,7 @@ pub(super) fn damaged() -> Refusal {
     )
 }
 
-pub(super) fn other_cold_key_or_damaged(ours: &ColdVerificationKey) -> Refusal {
+pub(in super::super) fn other_cold_key_or_damaged(ours: &ColdVerificationKey) -> Refusal {
     refusal(
         RefusalCode::BadSignature,
         format!(
@@ -197,7 +198,7 @@ pub(super) fn other_cold_key_or_damaged(ours: &ColdVerificationKey) -> Refusal {
     )
 }
 
-pub(super) fn expired(rules: &Rules, opcert: &OpCert, now: KesPeriod) -> Refusal {
+pub(in super::super) fn expired(rules: &Rules, opcert: &OpCert, now: KesPeriod) -> Refusal {
     let (start, expiry) = (opcert.start_period, rules.expiry(opcert));
     refusal(
         RefusalCode::Expired,
@@ -219,7 +220,7 @@ pub(super) fn expired(rules: &Rules, opcert: &OpCert, now: KesPeriod) -> Refusal
     )
 }
 
-pub(super) fn counter_too_low(counter: u64, mark: u64, vacant: bool) -> Refusal {
+pub(in super::super) fn counter_too_low(counter: u64, mark: u64, vacant: bool) -> Refusal {
     let way_out = if vacant {
         "`--allow-lower-counter`"
     } else {
@@ -241,9 +242,9 @@ pub(super) fn counter_too_low(counter: u64, mark: u64, vacant: bool) -> Refusal 
     )
 }
 
-// Refusals of the drops.
+// Of the drops.
 
-pub(super) fn nothing_pending_to_drop() -> Refusal {
+pub(in super::super) fn nothing_pending_to_drop() -> Refusal {
     refusal(
         RefusalCode::NothingPending,
         "no key is pending, so there is nothing to drop".to_owned(),
@@ -253,7 +254,7 @@ pub(super) fn nothing_pending_to_drop() -> Refusal {
     )
 }
 
-pub(super) fn nothing_active() -> Refusal {
+pub(in super::super) fn nothing_active() -> Refusal {
     refusal(
         RefusalCode::NothingActive,
         "no key is active, so there is nothing to drop".to_owned(),
@@ -262,190 +263,12 @@ pub(super) fn nothing_active() -> Refusal {
     )
 }
 
-pub(super) fn dropped_already() -> Refusal {
+pub(in super::super) fn dropped_already() -> Refusal {
     refusal(
         RefusalCode::NothingActive,
         "the active key was dropped already, and nodes are told so".to_owned(),
         "nothing; to forge again, begin with `kes-cli keygen`",
         [],
-    )
-}
-
-// Notes.
-
-pub(super) fn starts_later(rules: &Rules, opcert: &OpCert, now: KesPeriod, to_go: u64) -> Note {
-    let whole_life = u64::from(rules.evolutions());
-    let doubt = if to_go > whole_life {
-        ", which is more than a key's whole life away: was the period copied rightly?"
-    } else {
-        ""
-    };
-    note(
-        "starts-later",
-        format!(
-            "the certificate starts in period {}, {} from now (period {now}){doubt}",
-            opcert.start_period,
-            periods(to_go),
-        ),
-    )
-}
-
-pub(super) fn started_long_ago(
-    rules: &Rules,
-    opcert: &OpCert,
-    now: KesPeriod,
-    passed: Evolution,
-) -> Note {
-    note(
-        "started-long-ago",
-        format!(
-            "only {} of {} periods are left: the certificate started in period {}, {} ago; issued \
-             with `--kes-period {now}` it would last longer",
-            rules.periods_left(opcert, now),
-            rules.evolutions(),
-            opcert.start_period,
-            periods(u64::from(passed.0)),
-        ),
-    )
-}
-
-pub(super) fn counter_unknown(counter: u64) -> Note {
-    note(
-        "counter-unknown",
-        format!(
-            "this agent has had no active key, so it cannot judge the counter {counter}: the \
-             chain accepts only the last counter it saw or that plus one; compare with \
-             `cardano-cli query kes-period-info`"
-        ),
-    )
-}
-
-pub(super) fn counter_lowered(counter: u64, mark: u64) -> Note {
-    note(
-        "counter-lowered",
-        format!(
-            "the counter {counter} is lower than {mark}, the one that was active last, as you \
-             allowed; once activated, this agent counts from {counter}"
-        ),
-    )
-}
-
-pub(super) fn counter_jump(counter: u64, mark: u64) -> Note {
-    note(
-        "counter-jump",
-        format!(
-            "the counter jumps from {mark}, the one that was active last, to {counter}: the chain \
-             accepts only the last counter it saw or that plus one, so every block will be \
-             invalid unless the chain is at {} or {counter} already; compare with \
-             `cardano-cli query kes-period-info` before you rely on it",
-            counter.saturating_sub(1),
-        ),
-    )
-}
-
-pub(super) fn counter_unused(unused: u64, mark: Option<u64>) -> Note {
-    // More than one over the mark, the chain would not have taken it either.
-    let next = mark.map_or(unused, |mark| unused.min(mark.saturating_add(1)));
-    note(
-        "counter-unused",
-        format!(
-            "the certificate that was thrown away had the counter {unused}, which was never \
-             active, so the chain will miss it: issue the next certificate with counter {next} \
-             (on the cold machine: `kes-cli cold new-counter --counter-value {next}`)"
-        ),
-    )
-}
-
-pub(super) fn counter_skipped(unused: u64, next: u64) -> Note {
-    note(
-        "counter-unused",
-        format!(
-            "the certificate that was replaced had the counter {unused}, which was never active; \
-             the chain will miss it and may reject the counter {next}: compare with \
-             `cardano-cli query kes-period-info`, and if the chain is below {unused}, issue the \
-             certificate again with counter {unused}"
-        ),
-    )
-}
-
-pub(super) fn scheduled(opcert: &OpCert, now: KesPeriod) -> Note {
-    let start = opcert.start_period;
-    note(
-        "scheduled",
-        format!(
-            "the key is scheduled: it becomes active by itself when period {start} begins, {} from \
-             now; until then only this agent holds it",
-            periods(start.0.saturating_sub(now.0)),
-        ),
-    )
-}
-
-pub(super) fn no_gap(next: &OpCert, expiry: KesPeriod) -> Note {
-    note(
-        "no-gap",
-        format!(
-            "the active key lasts until then: it expires in period {expiry}, the scheduled one \
-             starts in {}",
-            next.start_period
-        ),
-    )
-}
-
-pub(super) fn gap(next: &OpCert, expiry: KesPeriod, length: u64) -> Note {
-    note(
-        "gap",
-        format!(
-            "no blocks for {}: the active key expires in period {expiry}, the scheduled one \
-             starts only in {}; to close the gap, issue a certificate that starts earlier \
-             (`kes-cli drop-pending`, then begin again)",
-            periods(length),
-            next.start_period
-        ),
-    )
-}
-
-pub(super) fn gap_without_active(next: &OpCert, length: u64) -> Note {
-    note(
-        "gap",
-        format!(
-            "no blocks for {}: no key is active, and the scheduled one starts only in period {}; \
-             to forge sooner, issue a certificate that starts now (`kes-cli drop-pending`, then \
-             begin again)",
-            periods(length),
-            next.start_period
-        ),
-    )
-}
-
-pub(super) fn other_key_waits(waiting: &VerificationKey) -> Note {
-    note(
-        "other-key-waits",
-        format!(
-            "this certificate is active already, but another key is pending ({waiting}): if you \
-             meant that one, bring its certificate"
-        ),
-    )
-}
-
-pub(super) fn still_scheduled(opcert: &OpCert) -> Note {
-    note(
-        "still-scheduled",
-        format!(
-            "a key stays scheduled and becomes active in period {}; if it shall not, \
-             `kes-cli drop-pending`",
-            opcert.start_period
-        ),
-    )
-}
-
-pub(super) fn not_activated(opcert: &OpCert, refusal: &Refusal) -> Note {
-    note(
-        "not-activated",
-        format!(
-            "the key that was scheduled for period {} was not made active and is pending again: \
-             {}; next: {}",
-            opcert.start_period, refusal.sentence, refusal.next_step
-        ),
     )
 }
 
@@ -462,13 +285,6 @@ fn refusal<const N: usize>(
         sentence,
         next_step: next_step.into(),
         numbers: numbers.map(|(name, n)| (name.to_owned(), n)).into(),
-    }
-}
-
-fn note(code: &str, sentence: String) -> Note {
-    Note {
-        code: code.to_owned(),
-        sentence,
     }
 }
 
@@ -493,11 +309,6 @@ fn whose(opcert: &OpCert, active: &Active) -> &'static str {
     }
 }
 
-/// "1 period", "2 periods".
-fn periods(n: u64) -> impl fmt::Display {
-    format!("{n} period{}", if n == 1 { "" } else { "s" })
-}
-
 /// "5 or 6".
 fn or_next(mark: u64) -> String {
     mark.checked_add(1)
@@ -506,7 +317,7 @@ fn or_next(mark: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{opcert, rules};
+    use super::super::super::testing::{opcert, rules};
     use super::*;
 
     #[test]
@@ -528,29 +339,5 @@ mod tests {
     fn the_highest_counter_has_no_next() {
         assert_eq!(or_next(5), "5 or 6");
         assert_eq!(or_next(u64::MAX), u64::MAX.to_string());
-        counter_unused(u64::MAX, Some(u64::MAX));
-        counter_jump(0, 0);
-    }
-
-    #[test]
-    fn the_number_to_use_next_is_one_that_the_chain_takes() {
-        let next = |unused, mark| counter_unused(unused, mark).sentence;
-        assert!(next(6, Some(5)).contains("with counter 6 "));
-        assert!(next(9, Some(5)).contains("with counter 6 "));
-        assert!(next(9, None).contains("with counter 9 "));
-    }
-
-    #[test]
-    fn a_start_beyond_a_keys_life_is_doubted() {
-        let doubted = |start: u64| {
-            let now = KesPeriod(1572);
-            let opcert = opcert(0, 1, 5, start);
-            starts_later(&rules(), &opcert, now, start - 1572)
-                .sentence
-                .contains("copied rightly")
-        };
-        assert!(!doubted(1580));
-        // The period of a tool that does not know of the Byron era.
-        assert!(doubted(2231));
     }
 }
