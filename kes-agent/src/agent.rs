@@ -16,7 +16,7 @@ use crate::clock;
 use crate::nodes::Nodes;
 use crate::state::{Input, Now, Rules};
 use crate::status;
-use crate::vault::{Newest, Vault};
+use crate::vault::{Done, Newest, Vault};
 
 /// What all connections share.
 pub struct Agent {
@@ -29,7 +29,11 @@ impl Agent {
     /// An agent without keys.
     #[must_use]
     pub fn new(network: Network, rules: Rules) -> Self {
-        Self { network, vault: RefCell::new(Vault::new(rules)), nodes: Rc::default() }
+        Self {
+            network,
+            vault: RefCell::new(Vault::new(rules)),
+            nodes: Rc::default(),
+        }
     }
 
     /// The connected nodes.
@@ -49,25 +53,34 @@ impl Agent {
     }
 
     fn at(&self, time: UnixTime) -> Now {
-        Now { stamp: Stamp(time.0), period: self.network.period_at(time) }
+        Now {
+            stamp: Stamp(time.0),
+            period: self.network.period_at(time),
+        }
     }
 
-    /// Brings the keys up to now and says when the current period ends.
-    pub fn tick(&self) -> UnixTime {
+    /// A period has begun, or the clock was set: brings the keys up to it, lets every connection
+    /// look again, and says when the period ends.
+    pub fn turn(&self) -> UnixTime {
         let now = self.now();
         self.tick_at(now);
+        self.vault.borrow().wake();
         self.network.period_end(now.period)
     }
 
-    /// A period has begun: brings the keys up to it and lets every connection look again.
-    pub fn turn(&self) {
-        self.tick();
-        self.vault.borrow().wake();
-    }
-
     fn tick_at(&self, now: Now) {
-        for note in self.vault.borrow_mut().tick(now) {
-            tracing::warn!(code = note.code, "{}", note.sentence);
+        match self.vault.borrow_mut().submit(now, &Input::Tick) {
+            Ok(Done {
+                changed: true,
+                notes,
+            }) => {
+                tracing::info!(period = now.period.0, "the keys follow the time");
+                for note in notes {
+                    tracing::warn!(code = note.code, "{}", note.sentence);
+                }
+            }
+            Ok(Done { changed: false, .. }) => {}
+            Err(refusal) => tracing::error!(code = %refusal.code, "{}", refusal.sentence),
         }
     }
 
@@ -92,24 +105,37 @@ impl Agent {
         let nodes = self.nodes.borrow();
         let listed = matches!(request, Request::Status {});
         let status = status::assemble(&vault, &self.network, time, &nodes, listed);
-        Answer::Done { changed: done.changed, notes: done.notes, status }
+        Answer::Done {
+            changed: done.changed,
+            notes: done.notes,
+            status,
+        }
     }
 
-    fn carry_out(&self, now: Now, request: &Request) -> Result<crate::vault::Done, Refusal> {
+    fn carry_out(&self, now: Now, request: &Request) -> Result<Done, Refusal> {
+        let mut vault = self.vault.borrow_mut();
         let input = match *request {
-            Request::Keygen { if_pending } => Input::Keygen { if_pending },
-            Request::ImportOpcert { import, allow_lower_counter } => {
-                Input::ImportOpcert { import, allow_lower_counter }
-            }
-            Request::Activate { import, allow_lower_counter } => {
-                Input::Activate { import, allow_lower_counter }
-            }
+            Request::Keygen { if_pending } => return vault.keygen(now, if_pending),
+            Request::ImportOpcert {
+                import,
+                allow_lower_counter,
+            } => Input::ImportOpcert {
+                import,
+                allow_lower_counter,
+            },
+            Request::Activate {
+                import,
+                allow_lower_counter,
+            } => Input::Activate {
+                import,
+                allow_lower_counter,
+            },
             Request::DropPending {} => Input::DropPending,
             Request::DropActive {} => Input::DropActive,
-            Request::ExportVkey {} => Input::ExportVkey,
-            Request::Status {} => return Ok(crate::vault::Done { changed: false, notes: vec![] }),
+            Request::ExportVkey {} => return vault.state().exported().map(|_| Done::unchanged()),
+            Request::Status {} => return Ok(Done::unchanged()),
         };
-        self.vault.borrow_mut().submit(now, &input)
+        vault.submit(now, &input)
     }
 }
 
@@ -119,9 +145,8 @@ pub fn not_understood(reason: &dyn std::fmt::Display) -> Answer {
     Answer::Refused {
         refusal: Refusal {
             code: RefusalCode::NotUnderstood,
-            sentence: format!("The agent cannot read this request: {reason}."),
-            next_step: "Use a kes-cli of the agent's version; see `kes-agent --version`."
-                .to_owned(),
+            sentence: format!("the agent cannot read this request: {reason}"),
+            next_step: "use a kes-cli of the agent's version; see `kes-agent --version`".to_owned(),
             numbers: std::collections::BTreeMap::new(),
         },
     }

@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use kes_wire::sys::os;
 use kes_wire::unix_time::UnixTime;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The wall clock of this machine.
@@ -31,7 +31,9 @@ impl Alarm {
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Realtime, flags)?;
-        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+        Ok(Self {
+            timer: os::wait_on(timer)?,
+        })
     }
 
     /// Waits until the wall clock has reached `moment` or was set.
@@ -45,9 +47,19 @@ impl Alarm {
             tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX).max(1),
             tv_nsec: i64::from(nanoseconds),
         };
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_interval = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        timerfd_settime(self.timer.get_ref(), flags, &Itimerspec { it_interval, it_value })?;
+        timerfd_settime(
+            self.timer.get_ref(),
+            flags,
+            &Itimerspec {
+                it_interval,
+                it_value,
+            },
+        )?;
         loop {
             let mut ready = self.timer.readable().await?;
             let mut expirations = [0; 8];

@@ -46,7 +46,11 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
             Ok(Ok(None)) => return Ok(()),
             Ok(Ok(Some(request))) => request,
             Ok(Err(ControlServerError::NotUnderstood(error))) => {
-                tracing::warn!(pid = peer.pid, uid = peer.uid, "request not understood: {error}");
+                tracing::warn!(
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    "request not understood: {error}"
+                );
                 reply(&mut client, &not_understood(&error)).await?;
                 continue;
             }

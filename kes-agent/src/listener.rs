@@ -46,7 +46,8 @@ pub enum ListenError {
 /// A listening socket and, where it was bound here, its file.
 pub struct Listener {
     socket: UnixListener,
-    bound: Option<BoundFile>,
+    /// Removed when the listener is dropped.
+    _bound: Option<BoundFile>,
 }
 
 /// A socket file that this process made. It is removed at the end if it is still the same file.
@@ -63,7 +64,10 @@ impl Listener {
     /// Where it cannot be waited on.
     pub fn inherited(socket: StdListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixListener::from_std(socket)?, bound: None })
+        Ok(Self {
+            socket: UnixListener::from_std(socket)?,
+            _bound: None,
+        })
     }
 
     /// Binds `path`, replacing a socket there that nobody listens on. The process's umask decides
@@ -72,7 +76,10 @@ impl Listener {
     /// # Errors
     /// [`ListenError`], by reason.
     pub fn bind(path: &Path) -> Result<Self, ListenError> {
-        let other = |error| ListenError::Other { path: path.to_owned(), error };
+        let other = |error| ListenError::Other {
+            path: path.to_owned(),
+            error,
+        };
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -90,8 +97,15 @@ impl Listener {
         let socket = StdListener::bind(path).map_err(other)?;
         socket.set_nonblocking(true).map_err(other)?;
         let file = std::fs::symlink_metadata(path).map_err(other)?;
-        let bound = BoundFile { path: path.to_owned(), device: file.dev(), inode: file.ino() };
-        Ok(Self { socket: UnixListener::from_std(socket).map_err(other)?, bound: Some(bound) })
+        let bound = BoundFile {
+            path: path.to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        };
+        Ok(Self {
+            socket: UnixListener::from_std(socket).map_err(other)?,
+            _bound: Some(bound),
+        })
     }
 
     /// The socket to accept connections from.
@@ -113,7 +127,10 @@ impl Drop for BoundFile {
 }
 
 fn remove_if_stale(path: &Path) -> Result<(), ListenError> {
-    let other = |error| ListenError::Other { path: path.to_owned(), error };
+    let other = |error| ListenError::Other {
+        path: path.to_owned(),
+        error,
+    };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(other(error)),

@@ -51,9 +51,18 @@ impl Nodes {
         let mut all = nodes.borrow_mut();
         let id = all.next_id;
         all.next_id += 1;
-        let node = Node { peer, connected_since, version, sent: None, answer: None };
+        let node = Node {
+            peer,
+            connected_since,
+            version,
+            sent: None,
+            answer: None,
+        };
         all.connected.insert(id, node);
-        Entry { nodes: Rc::clone(nodes), id }
+        Entry {
+            nodes: Rc::clone(nodes),
+            id,
+        }
     }
 
     /// How many are connected.
@@ -72,7 +81,8 @@ impl Nodes {
     /// How many have not confirmed what they were sent.
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
-        let confirmed = |node: &&Node| node.sent.is_none() || node.answer == Some(ServiceResult::Ok);
+        let confirmed =
+            |node: &&Node| node.sent.is_none() || node.answer == Some(ServiceResult::Ok);
         self.connected.len() - self.connected.values().filter(confirmed).count()
     }
 }

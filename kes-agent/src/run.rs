@@ -100,24 +100,36 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let nodes = accept(&service_listener, |stream, peer| {
         let (agent, stop) = (Rc::clone(&agent), stop.clone());
         tracker.spawn_local(async move {
-            let Some(ending) = stop.run_until_cancelled(service::serve(agent, stream, peer)).await
+            let Some(ending) = stop
+                .run_until_cancelled(service::serve(agent, stream, peer))
+                .await
             else {
                 return;
             };
             if let Err(ending) = ending {
-                tracing::info!(pid = peer.pid, uid = peer.uid, "node connection ended: {ending}");
+                tracing::info!(
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    "node connection ended: {ending}"
+                );
             }
         });
     });
     let clients = accept(&control_listener, |stream, peer| {
         let (agent, stop) = (Rc::clone(&agent), stop.clone());
         tracker.spawn_local(async move {
-            let Some(ending) = stop.run_until_cancelled(control::serve(agent, stream, peer)).await
+            let Some(ending) = stop
+                .run_until_cancelled(control::serve(agent, stream, peer))
+                .await
             else {
                 return;
             };
             if let Err(ending) = ending {
-                tracing::info!(pid = peer.pid, uid = peer.uid, "command connection ended: {ending}");
+                tracing::info!(
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    "command connection ended: {ending}"
+                );
             }
         });
     });
@@ -157,7 +169,13 @@ async fn accept(
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(credentials) => {
                     let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-                    serve(stream, Peer { pid, uid: credentials.uid() });
+                    serve(
+                        stream,
+                        Peer {
+                            pid,
+                            uid: credentials.uid(),
+                        },
+                    );
                 }
                 Err(error) => tracing::warn!("a connection without credentials: {error}"),
             },

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kes_wire::net::{self, SendError};
+use kes_wire::protocol::Reader;
 use kes_wire::protocol::handshake::Kind;
-use kes_wire::protocol::service::v2_0::{self, ResultDecoder};
-use kes_wire::protocol::service::ServiceResult;
+use kes_wire::protocol::service::v2_0;
+use kes_wire::protocol::service::{ResultReader, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::protocol::version::SERVICE_VERSIONS;
 use tokio::net::UnixStream;
@@ -59,7 +60,13 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
     let entry = Nodes::enter(agent.nodes(), peer, clock::now(), version.to_string());
     tracing::info!(pid = peer.pid, uid = peer.uid, "node connected");
     let mut announcements = agent.announcements();
-    let mut node = Node { stream, entry, newest_sent: None, awaiting: None, answer: ResultDecoder::new() };
+    let mut node = Node {
+        stream,
+        entry,
+        newest_sent: None,
+        awaiting: None,
+        answer: ResultReader::default(),
+    };
     loop {
         announcements.mark_unchanged();
         if node.awaiting.is_none() {
@@ -87,7 +94,7 @@ struct Node {
     /// Until when its answer is awaited.
     awaiting: Option<Instant>,
     /// What has arrived of its answer.
-    answer: ResultDecoder,
+    answer: ResultReader,
 }
 
 impl Node {
@@ -96,11 +103,11 @@ impl Node {
         let newer = |stamp| self.newest_sent.is_none_or(|sent| stamp > sent);
         let sent = agent.with_newest(|newest| match newest {
             Newest::Key { stamp, key, opcert } if newer(stamp) => {
-                net::send_key(&self.stream, v2_0::KeyMessage::new(stamp, key, opcert))
+                net::send_key(&self.stream, &v2_0::KeyMessage::new(stamp, key, &opcert))
                     .map(|()| Some(stamp))
             }
             Newest::Dropped { stamp } if newer(stamp) => {
-                net::send_all(&self.stream, &v2_0::dropped(stamp)).map(|()| Some(stamp))
+                net::send_whole(&self.stream, &v2_0::dropped(stamp)).map(|()| Some(stamp))
             }
             Newest::Key { .. } | Newest::Dropped { .. } | Newest::Nothing => Ok(None),
         });
@@ -124,7 +131,9 @@ impl Node {
             match net::read_some(&self.stream, self.answer.wants()).await? {
                 0 => return Err(Ending::Closed),
                 read => {
-                    let Some(answer) = self.answer.advance(read) else { continue };
+                    let Ok(Some(answer)) = self.answer.advance(read) else {
+                        continue;
+                    };
                     if self.awaiting.take().is_none() {
                         return Err(Ending::Unasked);
                     }

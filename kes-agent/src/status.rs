@@ -28,7 +28,11 @@ pub fn assemble(
     list_nodes: bool,
 ) -> Status {
     let current_period = network.period_at(now);
-    let view = View { network, now, current_period };
+    let view = View {
+        network,
+        now,
+        current_period,
+    };
     let state = vault.state();
     let cold_vkey = vault.rules().cold_vkey;
     let pending = view.pending(&state.pending);
@@ -83,53 +87,62 @@ impl View<'_> {
         match pending {
             Pending::Empty => PendingStatus::Empty {},
             Pending::Key { vkey } => PendingStatus::Key { vkey: *vkey },
-            Pending::Certified { opcert } => {
-                PendingStatus::Certified { vkey: opcert.kes_vkey, opcert: self.opcert(opcert) }
-            }
-            Pending::Scheduled { opcert } => {
-                PendingStatus::Scheduled { vkey: opcert.kes_vkey, opcert: self.opcert(opcert) }
-            }
+            Pending::Certified { opcert } => PendingStatus::Certified {
+                vkey: opcert.kes_vkey,
+                opcert: self.opcert(opcert),
+            },
+            Pending::Scheduled { opcert } => PendingStatus::Scheduled {
+                vkey: opcert.kes_vkey,
+                opcert: self.opcert(opcert),
+            },
         }
     }
 
     fn active(&self, active: &Active) -> ActiveStatus {
         match active {
             Active::Empty => ActiveStatus::Empty {},
-            Active::Bundle { opcert, evolution, stamp } => ActiveStatus::Serving {
+            Active::Bundle {
+                opcert,
+                evolution,
+                stamp,
+            } => ActiveStatus::Serving {
                 vkey: opcert.kes_vkey,
                 opcert: self.opcert(opcert),
                 evolution: *evolution,
                 since: time(*stamp),
             },
-            Active::Expired { opcert, .. } => {
-                ActiveStatus::Expired { vkey: opcert.kes_vkey, opcert: self.opcert(opcert) }
-            }
-            Active::Dropped { vkey, stamp } => {
-                ActiveStatus::Dropped { vkey: Some(*vkey), since: time(*stamp) }
-            }
+            Active::Expired { opcert, .. } => ActiveStatus::Expired {
+                vkey: opcert.kes_vkey,
+                opcert: self.opcert(opcert),
+            },
+            Active::Dropped { vkey, stamp } => ActiveStatus::Dropped {
+                vkey: Some(*vkey),
+                since: time(*stamp),
+            },
         }
     }
 
     /// What needs attention, the most urgent first.
     fn warnings(&self, pending: &PendingStatus, active: &ActiveStatus) -> Vec<Note> {
         let successor = matches!(pending, PendingStatus::Scheduled { .. });
-        let note = |code: &str, sentence: String| Note { code: code.to_owned(), sentence };
+        let note = |code: &str, sentence: String| Note {
+            code: code.to_owned(),
+            sentence,
+        };
         match active {
             ActiveStatus::Expired { opcert, .. } => vec![note(
                 "expired",
                 format!(
-                    "The key expired at {}: nodes cannot forge. Rotate now (kes-cli keygen).",
+                    "the key expired at {}: nodes cannot forge; rotate now (kes-cli keygen)",
                     opcert.expires_at
                 ),
             )],
-            ActiveStatus::Serving { opcert, .. }
-                if self.current_period < opcert.start_period =>
-            {
+            ActiveStatus::Serving { opcert, .. } if self.current_period < opcert.start_period => {
                 vec![note(
                     "before-start",
                     format!(
-                        "The clock says period {}, but the active certificate starts at {}: the \
-                         key is not served. Check the clock.",
+                        "the clock says period {}, but the active certificate starts at {}: the \
+                         key is not served; check the clock",
                         self.current_period, opcert.start_period
                     ),
                 )]
@@ -137,18 +150,22 @@ impl View<'_> {
             ActiveStatus::Serving { opcert, .. }
                 if opcert.expires_at.0.saturating_sub(self.now.0) <= EXPIRY_WARNING =>
             {
-                let next = if successor { "Its successor is scheduled." } else { "Rotate soon." };
+                let next = if successor {
+                    "its successor is scheduled"
+                } else {
+                    "rotate soon"
+                };
                 vec![note(
                     "expires-soon",
                     format!(
-                        "The key expires at {}, {} periods left. {next}",
+                        "the key expires at {}, {} periods left; {next}",
                         opcert.expires_at, opcert.periods_left
                     ),
                 )]
             }
-            ActiveStatus::Serving { .. } | ActiveStatus::Empty {} | ActiveStatus::Dropped { .. } => {
-                Vec::new()
-            }
+            ActiveStatus::Serving { .. }
+            | ActiveStatus::Empty {}
+            | ActiveStatus::Dropped { .. } => Vec::new(),
         }
     }
 }
@@ -175,7 +192,10 @@ fn memory() -> MemoryStatus {
             in_force("locked", "keys are never swapped"),
             in_force("not-dumped", "keys are left out of core dumps"),
             in_force("guarded", "pages before and after a key are inaccessible"),
-            missing("survives-restart", "keys are forgotten when the agent stops or crashes"),
+            missing(
+                "survives-restart",
+                "keys are forgotten when the agent stops or crashes",
+            ),
         ],
     }
 }

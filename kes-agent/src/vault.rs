@@ -5,13 +5,13 @@
 //! state count. A refused input, or an effect that fails, leaves both as they were.
 
 use kes_wire::opcert::OpCert;
-use kes_wire::protocol::control::rotation::{Note, Refusal, RefusalCode};
+use kes_wire::protocol::control::rotation::{IfPending, Note, Refusal, RefusalCode};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::{EvolveError, SignKey};
 use kes_wire::sys::memory::LockError;
 use tokio::sync::watch;
 
-use crate::state::{Active, Effect, Input, Now, Rules, Served, State};
+use crate::state::{Effect, Input, Now, Rules, Served, State};
 
 /// What an input did.
 pub struct Done {
@@ -19,6 +19,17 @@ pub struct Done {
     pub changed: bool,
     /// What the operator should know.
     pub notes: Vec<Note>,
+}
+
+impl Done {
+    /// Nothing changed.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self {
+            changed: false,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// What there is to send to a node now.
@@ -32,7 +43,7 @@ pub enum Newest<'a> {
         /// The key.
         key: &'a SignKey,
         /// Its certificate.
-        opcert: &'a OpCert,
+        opcert: OpCert,
     },
     /// The news that the key was dropped.
     Dropped {
@@ -45,6 +56,8 @@ pub enum Newest<'a> {
 pub struct Vault {
     rules: Rules,
     state: State,
+    /// A key that was generated and is not in a slot yet.
+    generated: Option<SignKey>,
     pending: Option<SignKey>,
     active: Option<SignKey>,
     announcements: watch::Sender<()>,
@@ -67,7 +80,8 @@ impl Vault {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            state: State::default(),
+            state: State::new(),
+            generated: None,
             pending: None,
             active: None,
             announcements: watch::Sender::new(()),
@@ -93,16 +107,27 @@ impl Vault {
         self.announcements.subscribe()
     }
 
-    /// Brings the keys up to `now`: evolves, expires, activates what was scheduled. Returns what
-    /// is worth a line in the log.
-    pub fn tick(&mut self, now: Now) -> Vec<Note> {
-        match self.submit(now, &Input::Tick) {
-            Ok(done) => done.notes,
-            Err(refusal) => vec![Note {
-                code: refusal.code.name().to_owned(),
-                sentence: refusal.sentence,
-            }],
+    /// Generates a key into the pending slot, if the state lets it.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing has changed then.
+    pub fn keygen(&mut self, now: Now, if_pending: IfPending) -> Result<Done, Refusal> {
+        let asked = self
+            .state
+            .apply(&self.rules, now, &Input::Keygen { if_pending })?;
+        if !asked.effects.contains(&Effect::Generate) {
+            return Ok(Done {
+                changed: asked.changed,
+                notes: asked.notes,
+            });
         }
+        let key = SignKey::generate().map_err(|error| failed(&error.into()))?;
+        let vkey = key.verification_key();
+        self.generated = Some(key);
+        let done = self.submit(now, &Input::Generated { vkey, if_pending });
+        // Wiped here, unless it was moved into its slot.
+        self.generated = None;
+        done
     }
 
     /// Carries out one input.
@@ -110,78 +135,65 @@ impl Vault {
     /// # Errors
     /// The [`Refusal`]; nothing has changed then.
     pub fn submit(&mut self, now: Now, input: &Input) -> Result<Done, Refusal> {
-        let mut changed = false;
-        let mut notes = Vec::new();
-        let mut follow_up = Some(self.step(now, input, &mut changed, &mut notes)?);
-        while let Some(Some(input)) = follow_up {
-            follow_up = Some(self.step(now, &input, &mut changed, &mut notes)?);
-        }
-        Ok(Done { changed, notes })
-    }
-
-    /// One input through the pure state and its effects; an effect may ask for a further input.
-    fn step(
-        &mut self,
-        now: Now,
-        input: &Input,
-        changed: &mut bool,
-        notes: &mut Vec<Note>,
-    ) -> Result<Option<Input>, Refusal> {
         let outcome = self.state.apply(&self.rules, now, input)?;
-        let mut follow_up = None;
-        let mut announce = false;
         for effect in &outcome.effects {
-            match effect {
-                Effect::Announce => announce = true,
-                other => follow_up = self.perform(*other).map_err(failed)?.or(follow_up),
-            }
+            self.perform(effect).map_err(|error| failed(&error))?;
         }
-        *changed |= outcome.changed;
-        notes.extend(outcome.notes);
         self.state = outcome.state;
-        if announce {
+        if outcome.effects.contains(&Effect::Announce) {
             self.announcements.send_replace(());
         }
-        Ok(follow_up)
+        Ok(Done {
+            changed: outcome.changed,
+            notes: outcome.notes,
+        })
     }
 
     /// Carries out one effect on the keys.
-    fn perform(&mut self, effect: Effect) -> Result<Option<Input>, EffectError> {
+    fn perform(&mut self, effect: &Effect) -> Result<(), EffectError> {
         match effect {
-            Effect::GeneratePending => {
-                let key = SignKey::generate()?;
-                let vkey = key.verification_key();
-                self.pending = Some(key);
-                return Ok(Some(Input::Generated { vkey }));
+            // Asked for by `keygen` alone, which has done it before it comes here.
+            Effect::Generate => {}
+            Effect::MoveGeneratedToPending => {
+                self.pending = Some(self.generated.take().ok_or(EffectError::NoSuchKey)?);
             }
             Effect::WipePending => self.pending = None,
-            Effect::EvolvePending { to } => {
-                self.pending.as_mut().ok_or(EffectError::NoSuchKey)?.evolve_to(to)?;
-            }
             Effect::MovePendingToActive => {
                 self.active = Some(self.pending.take().ok_or(EffectError::NoSuchKey)?);
             }
             Effect::EvolveActive { to } => {
-                self.active.as_mut().ok_or(EffectError::NoSuchKey)?.evolve_to(to)?;
+                self.active
+                    .as_mut()
+                    .ok_or(EffectError::NoSuchKey)?
+                    .evolve_to(*to)?;
             }
             Effect::WipeActive => self.active = None,
+            // Everyone is told when the state counts.
             Effect::Announce => {}
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// What a node may be given now. Call [`tick`](Self::tick) with the same `now` before.
+    /// What a node may be given now. Submit [`Input::Tick`] with the same `now` before.
     #[must_use]
     pub fn newest(&self, now: Now) -> Newest<'_> {
-        match (self.state.served(&self.rules, now), &self.active) {
-            // The state and the key must agree on the evolution: a node checks nothing.
-            (Served::Key { opcert, evolution, stamp }, Some(key))
-                if key.evolution() == evolution && key.verification_key() == opcert.kes_vkey =>
-            {
-                Newest::Key { stamp, key, opcert }
-            }
-            (Served::Dropped { stamp }, _) => Newest::Dropped { stamp },
-            _ => Newest::Nothing,
+        match self.state.served(&self.rules, now) {
+            Served::Bundle {
+                opcert,
+                evolution,
+                stamp,
+            } => match &self.active {
+                // The state and the key must agree: a node checks nothing.
+                Some(key)
+                    if key.evolution() == evolution
+                        && key.verification_key() == opcert.kes_vkey =>
+                {
+                    Newest::Key { stamp, key, opcert }
+                }
+                Some(_) | None => Newest::Nothing,
+            },
+            Served::Tombstone { stamp, .. } => Newest::Dropped { stamp },
+            Served::Nothing | Served::Withheld(_) => Newest::Nothing,
         }
     }
 
@@ -189,26 +201,22 @@ impl Vault {
     pub fn wake(&self) {
         self.announcements.send_replace(());
     }
-
-    /// Whether a node is being served a key of this certificate: for the status.
-    #[must_use]
-    pub fn holds_active_key(&self) -> bool {
-        matches!(self.state.active, Active::Bundle { .. }) && self.active.is_some()
-    }
 }
 
-fn failed(error: EffectError) -> Refusal {
+fn failed(error: &EffectError) -> Refusal {
     let (code, next_step) = match error {
-        EffectError::Lock(_) => {
-            (RefusalCode::NoLockedMemory, "Raise the limit for locked memory and try again.")
-        }
-        EffectError::Evolve(_) | EffectError::NoSuchKey => {
-            (RefusalCode::Internal, "Please report this with the agent's log.")
-        }
+        EffectError::Lock(_) => (
+            RefusalCode::NoLockedMemory,
+            "raise the limit for locked memory and try again",
+        ),
+        EffectError::Evolve(_) | EffectError::NoSuchKey => (
+            RefusalCode::Internal,
+            "please report this with the agent's log",
+        ),
     };
     Refusal {
         code,
-        sentence: format!("The agent could not do it: {error}."),
+        sentence: format!("the agent could not do it: {error}"),
         next_step: next_step.to_owned(),
         numbers: std::collections::BTreeMap::new(),
     }

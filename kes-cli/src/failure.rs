@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kes_wire::envelope::{EnvelopeError, SecretFileError};
 use kes_wire::files::FileError;
 use kes_wire::protocol::control::rotation::Refusal;
 use kes_wire::sys::memory::LockError;
@@ -47,8 +48,8 @@ impl Failure {
         Self::new(
             Exit::Failure,
             "contradiction",
-            "The agent's answer does not fit the request.",
-            "Look at `kes-cli status`; another command may have come in between.",
+            "the agent's answer does not fit the request",
+            "look at `kes-cli status`; another command may have come in between",
         )
     }
 
@@ -57,8 +58,8 @@ impl Failure {
         Self::new(
             Exit::File,
             "file-content",
-            format!("{name}: {reason}."),
-            "Check that this is the right file.",
+            format!("{name}: {reason}"),
+            "check that this is the right file",
         )
     }
 }
@@ -80,8 +81,8 @@ impl From<LockError> for Failure {
         Self::new(
             Exit::Failure,
             "no-locked-memory",
-            format!("This program {error}."),
-            "Raise the limit (ulimit -l) and run the command again.",
+            format!("this program {error}"),
+            "raise the limit (ulimit -l) and run the command again",
         )
     }
 }
@@ -89,15 +90,31 @@ impl From<LockError> for Failure {
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let (exit, next_step) = if error.is_permission() {
-            (Exit::NotPermitted, "Run as a user who may use this file.")
+            (Exit::NotPermitted, "run as a user who may use this file")
         } else if error.is_exists() {
-            (Exit::File, "Give another name, or --force to overwrite it.")
+            (Exit::File, "give another name, or --force to overwrite it")
         } else {
             (
                 Exit::File,
-                "Check the path and the device, and run the command again.",
+                "check the path and the device, and run the command again",
             )
         };
-        Self::new(exit, "file", format!("{error}."), next_step)
+        Self::new(exit, "file", error.to_string(), next_step)
+    }
+}
+
+impl From<SecretFileError> for Failure {
+    fn from(error: SecretFileError) -> Self {
+        match error {
+            SecretFileError::File(error) => error.into(),
+            SecretFileError::Lock(error) => error.into(),
+            SecretFileError::Envelope { path, reason } => {
+                let mut failure = Self::content(&path.display().to_string(), &reason);
+                if reason == EnvelopeError::ExtendedSignKey {
+                    failure.exit = Exit::NotSupported;
+                }
+                failure
+            }
+        }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn finish(outcome: Result<Report, Failure>, json: bool, stdout_taken:
     {
         written = writeln!(
             io::stderr(),
-            "Error: {}\n{}",
+            "Error: {}\nNext:  {}",
             failure.sentence,
             failure.next_step
         );

@@ -48,6 +48,10 @@ impl FileSettings {
 
     /// Reads a file that may be missing.
     pub(super) fn read_if_there(path: &Path) -> Result<Self, ConfigError> {
-        if path.exists() { Self::read(path) } else { Ok(Self::default()) }
+        if path.exists() {
+            Self::read(path)
+        } else {
+            Ok(Self::default())
+        }
     }
 }

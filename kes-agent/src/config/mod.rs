@@ -90,11 +90,14 @@ impl Config {
         let files = settings_files(arguments.config_file.as_deref())?;
         macro_rules! setting {
             ($argument:ident, $key:ident) => {
-                arguments.$argument.clone().or_else(|| files.iter().find_map(|f| f.$key.clone()))
+                arguments
+                    .$argument
+                    .clone()
+                    .or_else(|| files.iter().find_map(|f| f.$key.clone()))
             };
         }
-        let cold_path = setting!(cold_verification_key, cold_vkey)
-            .ok_or(ConfigError::NoColdVerificationKey)?;
+        let cold_path =
+            setting!(cold_verification_key, cold_vkey).ok_or(ConfigError::NoColdVerificationKey)?;
         let cold_vkey = read_cold_vkey(&cold_path)?;
         let start = ShelleyStart {
             slot: setting!(shelley_start_slot, shelley_start_slot),
@@ -132,10 +135,16 @@ fn settings_files(named: Option<&Path>) -> Result<Vec<FileSettings>, ConfigError
         files.push(FileSettings::read(path)?);
     }
     if let Some(home) = std::env::home_dir() {
-        files.push(FileSettings::read_if_there(&home.join(".kes-agent/agent.toml"))?);
-        files.push(FileSettings::read_if_there(&home.join(".config/kes-agent/agent.toml"))?);
+        files.push(FileSettings::read_if_there(
+            &home.join(".kes-agent/agent.toml"),
+        )?);
+        files.push(FileSettings::read_if_there(
+            &home.join(".config/kes-agent/agent.toml"),
+        )?);
     }
-    files.push(FileSettings::read_if_there(Path::new("/etc/kes-agent/agent.toml"))?);
+    files.push(FileSettings::read_if_there(Path::new(
+        "/etc/kes-agent/agent.toml",
+    ))?);
     Ok(files)
 }
 
@@ -150,5 +159,8 @@ fn read_network(path: &Path, start: ShelleyStart) -> Result<(Network, Vec<String
 }
 
 fn content(path: &Path, error: &dyn std::error::Error) -> ConfigError {
-    ConfigError::Content { path: path.to_owned(), reason: error.to_string() }
+    ConfigError::Content {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }

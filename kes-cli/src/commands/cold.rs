@@ -63,11 +63,11 @@ pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
             Exit::CertificateInvalid,
             "counter-of-other-cold-key",
             format!(
-                "The counter file {} belongs to another cold key ({counter_vkey}) than {} ({vkey}).",
+                "the counter file {} belongs to another cold key ({counter_vkey}) than {} ({vkey})",
                 counter_path.display(),
                 args.cold_signing_key_file.display()
             ),
-            "Use the counter file of this pool, or write a new one with `kes-cli cold new-counter`.",
+            "use the counter file of this pool, or write a new one with `kes-cli cold new-counter`",
         ));
     }
     let next = counter.checked_add(1).ok_or_else(|| {

@@ -7,8 +7,9 @@ pub(crate) mod status;
 
 use std::future::Future;
 
-use kes_wire::net::{ConnectError, ControlClient, ControlClientError};
+use kes_wire::net::{ConnectError, ControlClient, ControlClientError, HandshakeFailure};
 use kes_wire::protocol::control::rotation::{Answer, Note, Request, Status};
+use kes_wire::protocol::handshake::HandshakeError;
 
 use crate::arguments::{Agent, Command};
 use crate::exit::Exit;
@@ -76,8 +77,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
             Failure::new(
                 Exit::Failure,
                 "no-runtime",
-                format!("The system refuses this program its means of waiting: {error}."),
-                "Check the limits on open files and try again.",
+                format!("the system refuses this program its means of waiting: {error}"),
+                "check the limits on open files and try again",
             )
         })?;
     Ok(runtime.block_on(future))
@@ -85,21 +86,23 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
 
 fn unreachable(path: &std::path::Path, error: &ControlClientError) -> Failure {
     let shown = path.display();
-    let start = "Start the agent (systemctl start kes-agent), or name its control socket with \
-                 --control-address or KES_AGENT_CONTROL_PATH.";
+    let start = "start the agent (systemctl start kes-agent), or name its control socket with \
+                 --control-address or KES_AGENT_CONTROL_PATH";
     match error {
         ControlClientError::Connect(connect) => refused_connection(&shown, connect, start),
-        ControlClientError::NothingInCommon => Failure::new(
+        ControlClientError::Handshake(HandshakeFailure::Protocol(
+            HandshakeError::NothingInCommon { .. },
+        )) => Failure::new(
             Exit::NotSupported,
             "nothing-in-common",
-            format!("The agent at {shown} speaks none of this program's control versions."),
-            "Use the command line that came with that agent, or upgrade it.",
+            format!("the agent at {shown} speaks none of this program's control versions: {error}"),
+            "use the command line that came with that agent, or upgrade it",
         ),
         other => Failure::new(
             Exit::NotReachable,
             "connection-lost",
-            format!("{shown}: {other}. Whether the command was carried out is not known."),
-            "Look at `kes-cli status` before repeating the command, and at the agent's log.",
+            format!("{shown}: {other}; whether the command was carried out is not known"),
+            "look at `kes-cli status` before repeating the command, and at the agent's log",
         ),
     }
 }
@@ -110,13 +113,13 @@ pub(crate) fn refused_connection(
     error: &ConnectError,
     start: &str,
 ) -> Failure {
-    let sentence = format!("{shown}: {error}.");
+    let sentence = format!("{shown}: {error}");
     match error {
         ConnectError::NotPermitted => Failure::new(
             Exit::NotPermitted,
             "not-permitted",
             sentence,
-            "Run this as root or as a member of the socket's group (ls -l shows it).",
+            "run this as root or as a member of the socket's group (ls -l shows it)",
         ),
         ConnectError::NoSuchSocket | ConnectError::NobodyListens | ConnectError::Other(_) => {
             Failure::new(Exit::NotReachable, "not-reachable", sentence, start)

@@ -126,9 +126,7 @@ async fn once(args: &Probe, checks: &Checks) -> Result<Report, Failure> {
     let received = match message {
         ServiceMessage::Dropped { .. } => {
             let _ = client.answer(ServiceResult::Ok).await;
-            return Err(no_key(
-                "The agent says that its key was dropped.".to_owned(),
-            ));
+            return Err(no_key("the agent says that its key was dropped".to_owned()));
         }
         ServiceMessage::Key(received) => received,
     };
@@ -303,8 +301,8 @@ impl Diary {
                 Failure::new(
                     Exit::Failure,
                     "output",
-                    format!("Standard output cannot be written: {error}."),
-                    "Give the command somewhere to write to.",
+                    format!("standard output cannot be written: {error}"),
+                    "give the command somewhere to write to",
                 )
             })
     }
@@ -327,8 +325,8 @@ fn stop_signals() -> Result<StopSignals, Failure> {
         Failure::new(
             Exit::Failure,
             "signals",
-            format!("Signals cannot be waited for: {error}."),
-            "Try again.",
+            format!("signals cannot be waited for: {error}"),
+            "try again",
         )
     };
     Ok(StopSignals {
@@ -356,8 +354,8 @@ fn network(options: &NetworkOptions) -> Result<Network, Failure> {
             Failure::new(
                 Exit::Usage,
                 "shelley-start-time",
-                format!("{text} is not a time like 2022-06-21T00:00:00Z."),
-                "Give --shelley-start-time in that form.",
+                format!("{text} is not a time like 2022-06-21T00:00:00Z"),
+                "give --shelley-start-time in that form",
             )
         })?),
     };
@@ -376,7 +374,7 @@ fn no_key(sentence: String) -> Failure {
         Exit::ProbeFailed,
         "no-key",
         sentence,
-        "See `kes-cli status`: a key must be generated, certified and activated.",
+        "see `kes-cli status`: a key must be generated, certified and activated",
     )
 }
 
@@ -384,9 +382,9 @@ fn bad_key(reason: &str) -> Failure {
     Failure::new(
         Exit::ProbeFailed,
         "bad-key",
-        format!("The served key cannot be used: {reason}."),
-        "Compare the clocks and the genesis files of this program and the agent; see the agent's \
-         log.",
+        format!("the served key cannot be used: {reason}"),
+        "compare the clocks and the genesis files of this program and the agent; see the agent's \
+         log",
     )
 }
 
@@ -396,14 +394,14 @@ fn unreachable(path: &Path, error: &ServiceClientError) -> Failure {
         ServiceClientError::Connect(connect) => refused_connection(
             &shown,
             connect,
-            "Start the agent (systemctl start kes-agent), or name its service socket with \
-             --service-address or KES_AGENT_SERVICE_PATH.",
+            "start the agent (systemctl start kes-agent), or name its service socket with \
+             --service-address or KES_AGENT_SERVICE_PATH",
         ),
         other => Failure::new(
             Exit::ProbeFailed,
             "connection-lost",
-            format!("{shown}: {other}."),
-            "See the agent's log for why.",
+            format!("{shown}: {other}"),
+            "see the agent's log for why",
         ),
     }
 }

@@ -1,8 +1,72 @@
-//! The operating system: limits.
+//! The operating system: limits, inherited sockets.
 
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+
+use rustix::fs::{FileType, fstat};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, getrlimit};
 
 /// The soft limit for locked memory in bytes; `None` where there is none.
 pub fn locked_memory_limit() -> Option<u64> {
     getrlimit(Resource::Memlock).current
+}
+
+/// Takes over a listening Unix stream socket that the service manager left open at `fd`
+/// (`sd_listen_fds(3)`).
+///
+/// # Errors
+/// Where the descriptor is not such a socket; it is closed then.
+pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
+    // SAFETY: only the descriptor's number is looked at, and it stays open.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    fstat(borrowed)?;
+    // SAFETY: the descriptor is open (just looked at) and was handed over by the service manager
+    // through LISTEN_FDS, which makes this process its owner; nothing else here takes it.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    let is_socket = FileType::from_raw_mode(fstat(&owned)?.st_mode) == FileType::Socket;
+    if !is_socket
+        || socket_domain(&owned)? != AddressFamily::UNIX
+        || socket_type(&owned)? != SocketType::STREAM
+        || !socket_acceptconn(&owned)?
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the inherited descriptor is not a listening Unix stream socket",
+        ));
+    }
+    Ok(UnixListener::from(owned))
+}
+
+/// Registers a descriptor with the running tokio runtime, to be waited on until it is readable.
+///
+/// # Errors
+/// Where the runtime cannot wait on it.
+#[cfg(feature = "net")]
+pub fn wait_on(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    use tokio::io::unix::AsyncFd;
+    // SAFETY: an OwnedFd always gives the same open descriptor and closes it only when it is
+    // dropped, which is after the registration has ended: AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }
+        .map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn only_a_listening_unix_socket_is_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        adopt_listener(listener.into_raw_fd()).unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(adopt_listener(file.into_raw_fd()).is_err());
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(adopt_listener(one.into_raw_fd()).is_err());
+        assert!(adopt_listener(1_000_000).is_err());
+    }
 }

@@ -18,7 +18,7 @@ use crate::sum6kes::VerificationKey;
 use crate::unix_time::UnixTime;
 
 /// What to do with a key that waits in the pending slot already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
 #[cbor(index_only)]
 pub enum IfPending {
     /// Refuse: nothing is lost by a mistake.
@@ -34,7 +34,7 @@ pub enum IfPending {
 }
 
 /// A certificate as it is imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct ImportedOpCert {
     /// The certificate, in the 112 bytes of the wire.
@@ -144,7 +144,7 @@ pub enum Answer {
 }
 
 /// A sentence with a stable name, for a person and for a script.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
 #[cbor(map)]
 pub struct Note {
     /// The stable name, such as `counter-jump`.
@@ -156,7 +156,7 @@ pub struct Note {
 }
 
 /// Why a command was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
 #[cbor(map)]
 pub struct Refusal {
     /// The rule that was broken.
