@@ -1,5 +1,7 @@
 //! Frames of our own control versions: u32 length, then so many bytes of CBOR.
 
+use bytes::{Bytes, BytesMut};
+
 use super::super::Reader;
 
 /// Bytes that a frame's content may have.
@@ -22,13 +24,13 @@ pub struct TooLarge(pub usize);
 #[derive(Default)]
 pub struct FrameReader {
     length: [u8; 4],
-    content: Vec<u8>,
+    content: BytesMut,
     /// How much of the length and the content has arrived.
     filled: usize,
 }
 
 impl Reader for FrameReader {
-    type Item = Vec<u8>;
+    type Item = Bytes;
     type Error = FrameError;
 
     fn wants(&mut self) -> &mut [u8] {
@@ -38,7 +40,7 @@ impl Reader for FrameReader {
         }
     }
 
-    fn advance(&mut self, count: usize) -> Result<Option<Vec<u8>>, FrameError> {
+    fn advance(&mut self, count: usize) -> Result<Option<Bytes>, FrameError> {
         self.filled += count;
         if self.filled < 4 {
             return Ok(None);
@@ -46,7 +48,7 @@ impl Reader for FrameReader {
         if self.filled == 4 && self.content.is_empty() {
             let length = u32::from_be_bytes(self.length);
             match usize::try_from(length) {
-                Ok(bytes @ 1..=MOST_BYTES) => self.content = vec![0; bytes],
+                Ok(bytes @ 1..=MOST_BYTES) => self.content = BytesMut::zeroed(bytes),
                 Ok(_) | Err(_) => return Err(FrameError::Length(length)),
             }
         }
@@ -54,7 +56,7 @@ impl Reader for FrameReader {
             return Ok(None);
         }
         self.filled = 0;
-        Ok(Some(core::mem::take(&mut self.content)))
+        Ok(Some(core::mem::take(&mut self.content).freeze()))
     }
 
     fn is_between_items(&self) -> bool {
