@@ -27,7 +27,9 @@ fn again_with_a_small_limit(test: &str) {
     let mut command = Command::new("sh");
     command
         .arg("-c")
-        .arg(format!("ulimit -l {LIMIT_KIB} && exec \"$0\" --exact {test} --nocapture"))
+        .arg(format!(
+            "ulimit -l {LIMIT_KIB} && exec \"$0\" --exact {test} --nocapture"
+        ))
         .arg(&program)
         .env(CHILD, "1")
         .current_dir("/");
@@ -43,7 +45,10 @@ fn again_with_a_small_limit(test: &str) {
 
 fn locked_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmLck:")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmLck:"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -58,13 +63,23 @@ fn a_lock_that_fails_is_an_error() {
             Ok(bytes) => held.push(bytes),
             Err(error) => break error,
         }
-        assert!(held.len() <= LIMIT_KIB / 4, "more pages than the limit allows");
+        assert!(
+            held.len() <= LIMIT_KIB / 4,
+            "more pages than the limit allows"
+        );
         // What was given out is locked, whatever memsec says of it.
-        assert!(locked_kib() >= held.len() * 4, "{} KiB locked", locked_kib());
+        assert!(
+            locked_kib() >= held.len() * 4,
+            "{} KiB locked",
+            locked_kib()
+        );
     };
     assert!(!held.is_empty());
     let sentence = error.to_string();
-    assert!(sentence.contains("RLIMIT_MEMLOCK") && sentence.contains("65536 bytes"), "{sentence}");
+    assert!(
+        sentence.contains("RLIMIT_MEMLOCK") && sentence.contains("65536 bytes"),
+        "{sentence}"
+    );
     // What is given back can be locked again.
     held.clear();
     LockedBytes::<608>::zeroed().unwrap();

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use kes_wire::genesis::Network;
-use kes_wire::protocol::control::rotation::{Answer, Refusal, RefusalCode, Request};
+use kes_wire::protocol::control::rotation::{Answer, Refusal, RefusalCode, Request, Status};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::unix_time::UnixTime;
 use tokio::sync::watch;
@@ -64,8 +64,24 @@ impl Agent {
     pub fn turn(&self) -> UnixTime {
         let now = self.now();
         self.tick_at(now);
+        for warning in self.status().warnings {
+            tracing::warn!(code = warning.code, "{}", warning.sentence);
+        }
         self.vault.borrow().wake();
         self.network.period_end(now.period)
+    }
+
+    /// The state as it is shown, without the list of nodes.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let nodes = self.nodes.borrow();
+        status::assemble(
+            &self.vault.borrow(),
+            &self.network,
+            clock::now(),
+            &nodes,
+            false,
+        )
     }
 
     fn tick_at(&self, now: Now) {

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::listener::{ListenError, Listener};
 use crate::nodes::Peer;
 use crate::state::Rules;
-use crate::{control, service};
+use crate::{control, service, status};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -133,10 +133,11 @@ async fn serve(config: Config) -> Result<(), StartError> {
             }
         });
     });
-    notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
+    notify(&[NotifyState::Ready]);
     let signal = tokio::select! {
         never = nodes => match never {},
         never = clients => match never {},
+        never = tell_status(&agent) => match never {},
         failure = turn_periods(&agent, &alarm) => return Err(system("the timer failed")(failure)),
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -155,6 +156,18 @@ async fn turn_periods(agent: &Agent, alarm: &Alarm) -> io::Error {
         let period_ends = agent.turn();
         if let Err(error) = alarm.wait_until(period_ends).await {
             return error;
+        }
+    }
+}
+
+/// Keeps the service manager's status line up to date.
+async fn tell_status(agent: &Agent) -> core::convert::Infallible {
+    let mut news = agent.announcements();
+    loop {
+        notify(&[NotifyState::Status(&status::in_a_line(&agent.status()))]);
+        if news.changed().await.is_err() {
+            // The vault lives as long as the agent.
+            core::future::pending::<()>().await;
         }
     }
 }

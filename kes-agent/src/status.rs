@@ -15,8 +15,11 @@ use crate::nodes::Nodes;
 use crate::state::{Active, Pending};
 use crate::vault::Vault;
 
-/// From how long before a key expires the status warns: 14 days, in microseconds.
+/// From how long before a key expires there are warnings: 14 days, in microseconds...
 const EXPIRY_WARNING: u64 = 14 * 24 * 60 * 60 * 1_000_000;
+/// ...which are at most 10 periods of 36 hours. On a test network, where 10 of its short periods
+/// are less than 14 days, they decide.
+const EXPIRY_WARNING_PERIODS: u64 = 10;
 
 /// Puts the status together. Nodes are listed where `list_nodes` asks for it.
 #[must_use]
@@ -59,6 +62,24 @@ pub fn assemble(
         nodes: if list_nodes { nodes.list() } else { Vec::new() },
         memory: memory(),
         warnings,
+    }
+}
+
+/// One line for the service manager: what is served, and until when.
+#[must_use]
+pub fn in_a_line(status: &Status) -> String {
+    match &status.active {
+        ActiveStatus::Empty {} => "no key yet: nodes are not served".to_owned(),
+        ActiveStatus::Serving {
+            opcert, evolution, ..
+        } => format!(
+            "serving certificate number {}, evolution {evolution} of {}, until {}",
+            opcert.counter, status.network.max_kes_evolutions, opcert.expires_at
+        ),
+        ActiveStatus::Expired { opcert, .. } => {
+            format!("EXPIRED at {}: nodes cannot forge", opcert.expires_at)
+        }
+        ActiveStatus::Dropped { since, .. } => format!("no key: dropped at {since}"),
     }
 }
 
@@ -148,7 +169,8 @@ impl View<'_> {
                 )]
             }
             ActiveStatus::Serving { opcert, .. }
-                if opcert.expires_at.0.saturating_sub(self.now.0) <= EXPIRY_WARNING =>
+                if opcert.expires_at.0.saturating_sub(self.now.0) <= EXPIRY_WARNING
+                    && opcert.periods_left <= EXPIRY_WARNING_PERIODS =>
             {
                 let next = if successor {
                     "its successor is scheduled"

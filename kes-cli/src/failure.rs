@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kes_wire::envelope::{EnvelopeError, SecretFileError};
+use kes_wire::envelope::{EnvelopeError, EnvelopeFileError};
 use kes_wire::files::FileError;
 use kes_wire::protocol::control::rotation::Refusal;
 use kes_wire::sys::memory::LockError;
@@ -103,12 +103,12 @@ impl From<FileError> for Failure {
     }
 }
 
-impl From<SecretFileError> for Failure {
-    fn from(error: SecretFileError) -> Self {
+impl From<EnvelopeFileError> for Failure {
+    fn from(error: EnvelopeFileError) -> Self {
         match error {
-            SecretFileError::File(error) => error.into(),
-            SecretFileError::Lock(error) => error.into(),
-            SecretFileError::Envelope { path, reason } => {
+            EnvelopeFileError::File(error) => error.into(),
+            EnvelopeFileError::Lock(error) => error.into(),
+            EnvelopeFileError::Envelope { path, reason } => {
                 let mut failure = Self::content(&path.display().to_string(), &reason);
                 if reason == EnvelopeError::ExtendedSignKey {
                     failure.exit = Exit::NotSupported;

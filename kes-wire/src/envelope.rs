@@ -3,6 +3,8 @@
 //! They are written as cardano-cli writes them, to the byte. In reading, descriptions are free
 //! text and ignored, the type decides, and the CBOR must be exactly what the type says.
 
+use std::path::{Path, PathBuf};
+
 use minicbor::{Decoder, Encoder};
 use serde::Deserialize;
 
@@ -55,9 +57,9 @@ pub enum EnvelopeError {
     ExtendedSignKey,
 }
 
-/// Why a cold sign key cannot be had from a file.
+/// Why an envelope cannot be had from a file.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretFileError {
+pub enum EnvelopeFileError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -65,13 +67,31 @@ pub enum SecretFileError {
     #[error("{path}: {reason}", path = path.display())]
     Envelope {
         /// Which file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong with it.
         reason: EnvelopeError,
     },
     /// Memory cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+/// Reads an envelope's file (`-` is standard input) with one of the readers below.
+///
+/// Whatever it should be, it is read into locked memory: it may be a sign key that was given by
+/// mistake.
+///
+/// # Errors
+/// [`EnvelopeFileError`], with the file's name.
+pub fn read_file<T>(
+    path: &Path,
+    reader: impl FnOnce(&[u8]) -> Result<T, EnvelopeError>,
+) -> Result<T, EnvelopeFileError> {
+    let (file, length) = files::read_locked::<{ MOST_BYTES + 1 }>(path)?;
+    reader(&file.expose()[..length]).map_err(|reason| EnvelopeFileError::Envelope {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 /// What a type is in words.
@@ -222,16 +242,10 @@ pub fn read_opcert_counter(file: &[u8]) -> Result<(u64, ColdVerificationKey), En
 /// Reads `cold.skey` from its file straight into locked memory; no other copy is made.
 ///
 /// # Errors
-/// [`SecretFileError`]
-pub fn read_cold_skey_file(path: &std::path::Path) -> Result<ColdSignKey, SecretFileError> {
-    let (file, length) = files::read_secret::<MOST_BYTES>(path)?;
+/// [`EnvelopeFileError`]
+pub fn read_cold_skey_file(path: &Path) -> Result<ColdSignKey, EnvelopeFileError> {
     let mut seed = LockedBytes::zeroed()?;
-    parse_cold_skey(&file.expose()[..length], &mut seed).map_err(|reason| {
-        SecretFileError::Envelope {
-            path: path.to_owned(),
-            reason,
-        }
-    })?;
+    read_file(path, |file| parse_cold_skey(file, &mut seed))?;
     Ok(ColdSignKey::from_seed(seed)?)
 }
 

@@ -113,15 +113,27 @@ fn read_all(path: &Path, source: impl Read, most: usize) -> Result<Vec<u8>, File
     Ok(bytes)
 }
 
-/// Reads a secret file of at most `N` bytes straight into locked memory; gives its length too.
-/// Standard input is not taken: a secret does not go through a pipe.
+/// Reads a file, or standard input, of less than `N` bytes straight into locked memory; gives its
+/// length too.
 ///
 /// # Errors
 /// [`FileError`]
-pub fn read_secret<const N: usize>(path: &Path) -> Result<(LockedBytes<N>, usize), FileError> {
-    let mut locked = LockedBytes::<N>::zeroed()?;
-    // A File has no buffer: each read goes from the system into the locked memory.
+pub fn read_locked<const N: usize>(path: &Path) -> Result<(LockedBytes<N>, usize), FileError> {
+    // Neither has a buffer: each read goes from the system into the locked memory.
+    if is_standard(path) {
+        return fill_locked(path, |into| {
+            Ok(rustix::io::read(rustix::stdio::stdin(), into)?)
+        });
+    }
     let mut file = File::open(path).map_err(FileError::system(path, "cannot be opened"))?;
+    fill_locked(path, |into| file.read(into))
+}
+
+fn fill_locked<const N: usize>(
+    path: &Path,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+) -> Result<(LockedBytes<N>, usize), FileError> {
+    let mut locked = LockedBytes::<N>::zeroed()?;
     let mut length = 0;
     loop {
         if length == N {
@@ -130,7 +142,7 @@ pub fn read_secret<const N: usize>(path: &Path) -> Result<(LockedBytes<N>, usize
                 most: N - 1,
             });
         }
-        match file.read(&mut locked.expose_mut()[length..]) {
+        match read(&mut locked.expose_mut()[length..]) {
             Ok(0) => return Ok((locked, length)),
             Ok(read) => length += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -306,7 +318,7 @@ mod tests {
         let path = folder.path().join("cold.skey");
         write(&path, b"secret", Overwrite::No, Visibility::Secret).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let (locked, length) = read_secret::<16>(&path).unwrap();
+        let (locked, length) = read_locked::<16>(&path).unwrap();
         assert_eq!(&locked.expose()[..length], b"secret");
     }
 
@@ -340,9 +352,9 @@ mod tests {
             Err(FileError::TooLarge { .. })
         ));
         assert!(matches!(
-            read_secret::<100>(&path),
+            read_locked::<100>(&path),
             Err(FileError::TooLarge { .. })
         ));
-        assert!(read_secret::<101>(&path).is_ok());
+        assert!(read_locked::<101>(&path).is_ok());
     }
 }

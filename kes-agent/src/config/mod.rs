@@ -7,9 +7,9 @@ pub mod levels;
 use std::path::{Path, PathBuf};
 
 use kes_wire::cold::ColdVerificationKey;
-use kes_wire::envelope;
+use kes_wire::envelope::{self, EnvelopeFileError};
 use kes_wire::files::{self, FileError};
-use kes_wire::genesis::{self, Network, ShelleyStart};
+use kes_wire::genesis::{self, GenesisError, Network, ShelleyStart};
 use kes_wire::unix_time::UnixTime;
 
 use arguments::RunArguments;
@@ -68,13 +68,16 @@ pub enum ConfigError {
          without it the agent could not tell your certificates from another pool's"
     )]
     NoColdVerificationKey,
-    /// The cold verification key's file is not one.
+    /// The cold verification key cannot be read.
+    #[error(transparent)]
+    ColdVerificationKey(#[from] EnvelopeFileError),
+    /// The genesis file is not one.
     #[error("{path}: {reason}", path = path.display())]
-    Content {
+    Genesis {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
-        reason: String,
+        reason: GenesisError,
     },
     /// The start of the Shelley era is not a time.
     #[error("--shelley-start-time {0}: not a time like 2022-06-21T00:00:00Z")]
@@ -98,7 +101,7 @@ impl Config {
         }
         let cold_path =
             setting!(cold_verification_key, cold_vkey).ok_or(ConfigError::NoColdVerificationKey)?;
-        let cold_vkey = read_cold_vkey(&cold_path)?;
+        let cold_vkey = envelope::read_file(&cold_path, envelope::read_cold_vkey)?;
         let start = ShelleyStart {
             slot: setting!(shelley_start_slot, shelley_start_slot),
             time: setting!(shelley_start_time, shelley_start_time)
@@ -148,19 +151,10 @@ fn settings_files(named: Option<&Path>) -> Result<Vec<FileSettings>, ConfigError
     Ok(files)
 }
 
-fn read_cold_vkey(path: &Path) -> Result<ColdVerificationKey, ConfigError> {
-    let text = files::read_limited(path, envelope::MOST_BYTES)?;
-    envelope::read_cold_vkey(&text).map_err(|error| content(path, &error))
-}
-
 fn read_network(path: &Path, start: ShelleyStart) -> Result<(Network, Vec<String>), ConfigError> {
     let text = files::read_limited(path, genesis::MOST_BYTES)?;
-    genesis::network(&text, start).map_err(|error| content(path, &error))
-}
-
-fn content(path: &Path, error: &dyn std::error::Error) -> ConfigError {
-    ConfigError::Content {
+    genesis::network(&text, start).map_err(|reason| ConfigError::Genesis {
         path: path.to_owned(),
-        reason: error.to_string(),
-    }
+        reason,
+    })
 }

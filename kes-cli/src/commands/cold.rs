@@ -4,8 +4,6 @@
 //! written and flushed before the counter: an interruption repeats a number, which the chain
 //! accepts, and never skips one, which it does not.
 
-use std::path::Path;
-
 use kes_wire::cold::{ColdSignKey, PoolId};
 use kes_wire::envelope;
 use kes_wire::files::{self, Overwrite, Visibility};
@@ -54,8 +52,8 @@ pub(crate) fn key_gen(args: &ColdKeyGen) -> Result<Report, Failure> {
 pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
     let counter_path = &args.operational_certificate_issue_counter_file;
     files::check_target(&args.out_file, overwrite(args.force))?;
-    let kes_vkey = parse(&args.kes_verification_key_file, envelope::read_kes_vkey)?;
-    let (counter, counter_vkey) = parse(counter_path, envelope::read_opcert_counter)?;
+    let kes_vkey = envelope::read_file(&args.kes_verification_key_file, envelope::read_kes_vkey)?;
+    let (counter, counter_vkey) = envelope::read_file(counter_path, envelope::read_opcert_counter)?;
     let key = envelope::read_cold_skey_file(&args.cold_signing_key_file)?;
     let vkey = key.verification_key();
     if counter_vkey != vkey {
@@ -119,7 +117,7 @@ pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
 /// `kes-cli cold new-counter`
 pub(crate) fn new_counter(args: &ColdNewCounter) -> Result<Report, Failure> {
     let path = &args.operational_certificate_issue_counter_file;
-    let vkey = parse(&args.cold_verification_key_file, envelope::read_cold_vkey)?;
+    let vkey = envelope::read_file(&args.cold_verification_key_file, envelope::read_cold_vkey)?;
     let text = envelope::opcert_counter(args.counter_value, &vkey);
     let changed = files::write(
         path,
@@ -135,15 +133,6 @@ pub(crate) fn new_counter(args: &ColdNewCounter) -> Result<Report, Failure> {
         ))
         .field("next_counter", args.counter_value)
         .field("pool_id", PoolId::of(&vkey).to_string()))
-}
-
-/// Reads and parses a file that is not secret.
-pub(super) fn parse<T, E: std::fmt::Display>(
-    path: &Path,
-    parser: impl FnOnce(&[u8]) -> Result<T, E>,
-) -> Result<T, Failure> {
-    let bytes = files::read_limited(path, envelope::MOST_BYTES)?;
-    parser(&bytes).map_err(|error| Failure::content(&path.display().to_string(), &error))
 }
 
 fn overwrite(force: bool) -> Overwrite {

@@ -20,7 +20,7 @@ use kes_wire::unix_time::UnixTime;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
-use super::{block_on, cold, refused_connection};
+use super::{block_on, refused_connection};
 use crate::arguments::{NetworkOptions, Probe};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -55,7 +55,7 @@ struct Held {
 impl Checks {
     fn new(args: &Probe) -> Result<Self, Failure> {
         let cold_vkey = match &args.cold_verification_key {
-            Some(path) => Some(cold::parse(path, envelope::read_cold_vkey)?),
+            Some(path) => Some(envelope::read_file(path, envelope::read_cold_vkey)?),
             None => None,
         };
         Ok(Self {

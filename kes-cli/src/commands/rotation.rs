@@ -199,9 +199,7 @@ pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
 }
 
 fn read_opcert(path: &Path, insist: &Insist) -> Result<ImportedOpCert, Failure> {
-    let bytes = files::read_limited(path, envelope::MOST_BYTES)?;
-    let (opcert, cold_vkey) = envelope::read_opcert(&bytes)
-        .map_err(|error| Failure::content(&path.display().to_string(), &error))?;
+    let (opcert, cold_vkey) = envelope::read_file(path, envelope::read_opcert)?;
     Ok(ImportedOpCert {
         opcert,
         cold_vkey: Some(cold_vkey),
