@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use kes_agent::config::Config;
 use kes_agent::config::arguments::{Arguments, Command};
-use kes_agent::{logging, run};
+use kes_agent::logging::Log;
+use kes_agent::{identity, run};
 
 /// The settings are wrong.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -14,12 +15,19 @@ const EXIT_START: u8 = 1;
 
 fn main() -> ExitCode {
     let Command::Run(arguments) = Arguments::parse().command;
-    let config = match Config::resolve(arguments) {
+    let resolve = || Config::resolve(arguments.clone());
+    let config = match resolve() {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error),
     };
-    let _log = logging::open(config.log);
-    match run::run(config) {
+    if let Err(error) = identity::assume(&config.identity) {
+        return fail(EXIT_START, &error);
+    }
+    let log = match Log::open(config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(EXIT_START, &error),
+    };
+    match run::run(config, &log, resolve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -1,12 +1,12 @@
 //! `kes-agent run`: from settings to a running agent and down again.
 
 use std::io;
-use std::os::unix::net::UnixListener as StdListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use kes_wire::sys::memory::LockError;
-use kes_wire::sys::{os, stack};
+use kes_wire::sys::stack;
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use tokio::net::UnixStream;
@@ -17,9 +17,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent::Agent;
 use crate::clock::Alarm;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::listener::{ListenError, Listener};
+use crate::logging::Log;
 use crate::nodes::Peer;
+use crate::sockets::{Inherited, Sockets};
 use crate::state::Rules;
 use crate::{control, service, status};
 
@@ -51,11 +53,15 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT. On SIGHUP the configuration is resolved anew.
 ///
 /// # Errors
 /// [`StartError`]: once it runs, nothing but a signal ends it.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    log: &Log,
+    resolve: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), StartError> {
     // Sockets are made for owner and group alone, from their first moment.
     rustix::process::umask(Mode::from_raw_mode(0o117));
     // The first use locks the memory of the secret stack: better to fail now than with a key.
@@ -65,20 +71,21 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .build()
         .map_err(system("cannot start the event loop"))?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(config))
+    local.block_on(&runtime, serve(config, log, resolve))
 }
 
-async fn serve(config: Config) -> Result<(), StartError> {
-    let mut inherited = inherited_sockets().map_err(system("cannot take inherited sockets"))?;
-    let mut listen = |name: &str, path: &std::path::Path| match inherited.take(name) {
-        Some(socket) => Listener::inherited(socket).map_err(system("inherited socket")),
-        None => Ok(Listener::bind(path)?),
-    };
-    let service_listener = listen("service", &config.service_path)?;
-    let control_listener = listen("control", &config.control_path)?;
+async fn serve(
+    config: Config,
+    log: &Log,
+    resolve: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), StartError> {
+    let mut inherited =
+        Inherited::receive().map_err(system("cannot take over the inherited sockets"))?;
+    let mut sockets = Sockets::open(&config, &mut inherited)?;
     let alarm = Alarm::new().map_err(system("cannot make a timer"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot take SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot take SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot take SIGHUP"))?;
 
     let rules = Rules {
         cold_vkey: config.cold_vkey,
@@ -86,68 +93,111 @@ async fn serve(config: Config) -> Result<(), StartError> {
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        service = %config.service_path.display(),
-        control = %config.control_path.display(),
+        service = sockets.service.shown(),
+        control = sockets.control.shown(),
         magic = config.network.magic,
         "agent ready"
     );
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let agent = Rc::new(Agent::new(config.network, rules));
-    let tracker = TaskTracker::new();
-    let stop = CancellationToken::new();
-    let nodes = accept(&service_listener, |stream, peer| {
-        let (agent, stop) = (Rc::clone(&agent), stop.clone());
-        tracker.spawn_local(async move {
-            let Some(ending) = stop
-                .run_until_cancelled(service::serve(agent, stream, peer))
-                .await
-            else {
-                return;
-            };
-            if let Err(ending) = ending {
-                tracing::info!(
-                    pid = peer.pid,
-                    uid = peer.uid,
-                    "node connection ended: {ending}"
-                );
-            }
-        });
-    });
-    let clients = accept(&control_listener, |stream, peer| {
-        let (agent, stop) = (Rc::clone(&agent), stop.clone());
-        tracker.spawn_local(async move {
-            let Some(ending) = stop
-                .run_until_cancelled(control::serve(agent, stream, peer))
-                .await
-            else {
-                return;
-            };
-            if let Err(ending) = ending {
-                tracing::info!(
-                    pid = peer.pid,
-                    uid = peer.uid,
-                    "command connection ended: {ending}"
-                );
-            }
-        });
-    });
+    let agent = Rc::new(Agent::new(config.network.clone(), rules));
+    let connections = Connections::default();
     notify(&[NotifyState::Ready]);
-    let signal = tokio::select! {
-        never = nodes => match never {},
-        never = clients => match never {},
-        never = tell_status(&agent) => match never {},
-        failure = turn_periods(&agent, &alarm) => return Err(system("the timer failed")(failure)),
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let mut upkeep = pin!(upkeep(&agent, &alarm));
+    let signal = loop {
+        tokio::select! {
+            (stream, peer) = accept(sockets.service.listener()) => {
+                let served = service::serve(Rc::clone(&agent), stream, peer);
+                connections.spawn("node", peer, served);
+            }
+            (stream, peer) = accept(sockets.control.listener()) => {
+                let served = control::serve(Rc::clone(&agent), stream, peer);
+                connections.spawn("command", peer, served);
+            }
+            _ = hangup.recv() => reload(&config, &resolve, log, &mut sockets),
+            failure = &mut upkeep => return Err(system("the timer failed")(failure)),
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+        }
     };
     tracing::info!("stopping on {signal}: the keys are wiped");
     notify(&[NotifyState::Stopping]);
-    stop.cancel();
-    tracker.close();
-    let _ = tokio::time::timeout(FAREWELL, tracker.wait()).await;
+    connections.end().await;
     Ok(())
+}
+
+/// Takes over what a changed configuration may change while the agent runs. Keys stay, and so do
+/// the connections there are.
+fn reload(
+    started_with: &Config,
+    resolve: impl Fn() -> Result<Config, ConfigError>,
+    log: &Log,
+    sockets: &mut Sockets,
+) {
+    if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, monotonic]);
+    }
+    match resolve() {
+        Err(error) => tracing::error!("the configuration is not reloaded: {error}"),
+        Ok(config) => {
+            log.set_level(config.log.level);
+            for refused in sockets.reload(&config) {
+                tracing::error!("{refused}");
+            }
+            if config.cold_vkey != started_with.cold_vkey || config.network != started_with.network
+            {
+                tracing::error!(
+                    "another cold key or network: restart needed, the keys are kept until then"
+                );
+            }
+            tracing::info!("configuration reloaded");
+        }
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// The tasks of the connections there are.
+#[derive(Default)]
+struct Connections {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    fn spawn<E: std::fmt::Display + 'static>(
+        &self,
+        kind: &'static str,
+        peer: Peer,
+        serve: impl Future<Output = Result<(), E>> + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tracker.spawn_local(async move {
+            if let Some(Err(ending)) = stop.run_until_cancelled(serve).await {
+                tracing::info!(
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    kind,
+                    "connection ended: {ending}"
+                );
+            }
+        });
+    }
+
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        // What does not end by then ends with the process.
+        let _ = tokio::time::timeout(FAREWELL, self.tracker.wait()).await;
+    }
+}
+
+/// What goes on beside the connections.
+async fn upkeep(agent: &Agent, alarm: &Alarm) -> io::Error {
+    tokio::select! {
+        failure = turn_periods(agent, alarm) => failure,
+        never = tell_status(agent) => match never {},
+    }
 }
 
 /// Turns the keys when periods turn.
@@ -172,17 +222,17 @@ async fn tell_status(agent: &Agent) -> core::convert::Infallible {
     }
 }
 
-/// Accepts connections for ever.
-async fn accept(
-    listener: &Listener,
-    mut serve: impl FnMut(UnixStream, Peer),
-) -> core::convert::Infallible {
+/// Accepts the next connection; waits for ever where nothing is listened on.
+async fn accept(listener: Option<&Listener>) -> (UnixStream, Peer) {
+    let Some(listener) = listener else {
+        return core::future::pending().await;
+    };
     loop {
         match listener.socket().accept().await {
             Ok((stream, _)) => match stream.peer_cred() {
                 Ok(credentials) => {
                     let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-                    serve(
+                    return (
                         stream,
                         Peer {
                             pid,
@@ -199,29 +249,6 @@ async fn accept(
             }
         }
     }
-}
-
-/// Listening sockets from the service manager, by name.
-struct Inherited(Vec<(String, StdListener)>);
-
-impl Inherited {
-    fn take(&mut self, name: &str) -> Option<StdListener> {
-        let at = self.0.iter().position(|(given, _)| given == name)?;
-        Some(self.0.swap_remove(at).1)
-    }
-}
-
-/// Sockets named `service` and `control` (FileDescriptorName= in the socket units).
-fn inherited_sockets() -> io::Result<Inherited> {
-    let mut sockets = Vec::new();
-    for (fd, name) in sd_notify::listen_fds_with_names()? {
-        if name == "service" || name == "control" {
-            sockets.push((name, os::adopt_listener(fd)?));
-        } else {
-            tracing::warn!("an inherited descriptor named {name:?} is not used");
-        }
-    }
-    Ok(Inherited(sockets))
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -1,5 +1,6 @@
 //! The command line and the environment.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -25,15 +26,16 @@ pub enum Command {
 /// Settings of `kes-agent run`. Each is taken from, in this order: the option, the environment,
 /// the file named by --config-file, ~/.kes-agent/agent.toml, ~/.config/kes-agent/agent.toml,
 /// /etc/kes-agent/agent.toml, the default.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct RunArguments {
-    /// Socket for nodes [default: /run/kes-agent/service.socket]
+    /// Socket for nodes; empty for none [default: /run/kes-agent/service.socket]
+    // An OsString, because an empty PathBuf is refused.
     #[arg(short, long, value_name = "PATH", env = "KES_AGENT_SERVICE_PATH")]
-    pub service_address: Option<PathBuf>,
+    pub service_address: Option<OsString>,
 
-    /// Socket for commands [default: /run/kes-agent/control.socket]
+    /// Socket for commands; empty for none [default: /run/kes-agent/control.socket]
     #[arg(short, long, value_name = "PATH", env = "KES_AGENT_CONTROL_PATH")]
-    pub control_address: Option<PathBuf>,
+    pub control_address: Option<OsString>,
 
     /// The pool's cold verification key (cold.vkey); required, here or in a configuration file
     #[arg(long, value_name = "FILE", env = "KES_AGENT_COLD_VK")]
@@ -63,6 +65,14 @@ pub struct RunArguments {
     /// How to write log lines [default: human]
     #[arg(long, value_name = "FORMAT", env = "KES_AGENT_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// User to become before anything is opened (only as root)
+    #[arg(long, value_name = "USER", env = "KES_AGENT_USER")]
+    pub user: Option<String>,
+
+    /// Group to become before anything is opened (only as root)
+    #[arg(long, value_name = "GROUP", env = "KES_AGENT_GROUP")]
+    pub group: Option<String>,
 
     /// Configuration file (TOML)
     #[arg(short = 'F', long, visible_alias = "config", value_name = "FILE")]

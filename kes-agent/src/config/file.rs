@@ -16,8 +16,8 @@ const MOST_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct FileSettings {
-    pub(super) service_path: Option<PathBuf>,
-    pub(super) control_path: Option<PathBuf>,
+    pub(super) service_path: Option<String>,
+    pub(super) control_path: Option<String>,
     pub(super) cold_vkey: Option<PathBuf>,
     pub(super) genesis_file: Option<PathBuf>,
     pub(super) shelley_start_slot: Option<u64>,
@@ -25,6 +25,8 @@ pub(super) struct FileSettings {
     pub(super) log_level: Option<LogLevel>,
     pub(super) log_target: Option<LogTarget>,
     pub(super) log_format: Option<LogFormat>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
 }
 
 impl FileSettings {

@@ -26,6 +26,12 @@ pub enum LogLevel {
     Emergency,
 }
 
+impl From<LogLevel> for tracing::level_filters::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        Self::from_level(level.into())
+    }
+}
+
 impl From<LogLevel> for tracing::Level {
     fn from(level: LogLevel) -> Self {
         match level {
@@ -46,6 +52,8 @@ pub enum LogTarget {
     Stdout,
     /// Standard error.
     Stderr,
+    /// The system's log daemon, through /dev/log.
+    Syslog,
     /// Nowhere.
     Null,
 }

@@ -4,6 +4,7 @@ pub mod arguments;
 mod file;
 pub mod levels;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use kes_wire::cold::ColdVerificationKey;
@@ -22,10 +23,10 @@ const DEFAULT_CONTROL_PATH: &str = "/run/kes-agent/control.socket";
 /// Everything the agent needs to run.
 #[derive(Debug)]
 pub struct Config {
-    /// Where nodes connect.
-    pub service_path: PathBuf,
-    /// Where commands connect.
-    pub control_path: PathBuf,
+    /// Where nodes connect, if anywhere.
+    pub service_path: Option<PathBuf>,
+    /// Where commands connect, if anywhere.
+    pub control_path: Option<PathBuf>,
     /// The pool's identity: certificates must be signed by it.
     pub cold_vkey: ColdVerificationKey,
     /// The network's parameters.
@@ -34,6 +35,17 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// How to log.
     pub log: LogSettings,
+    /// Who to become.
+    pub identity: Identity,
+}
+
+/// Who to become before anything is opened, by name or number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: Option<String>,
+    /// The group; where none is given, the user's.
+    pub group: Option<String>,
 }
 
 /// How to log.
@@ -115,10 +127,20 @@ impl Config {
             None => (Network::MAINNET, Vec::new()),
         };
         Ok(Self {
-            service_path: setting!(service_address, service_path)
-                .unwrap_or_else(|| DEFAULT_SERVICE_PATH.into()),
-            control_path: setting!(control_address, control_path)
-                .unwrap_or_else(|| DEFAULT_CONTROL_PATH.into()),
+            service_path: socket_path(
+                arguments.service_address,
+                files.iter().find_map(|f| f.service_path.clone()),
+                DEFAULT_SERVICE_PATH,
+            ),
+            control_path: socket_path(
+                arguments.control_address,
+                files.iter().find_map(|f| f.control_path.clone()),
+                DEFAULT_CONTROL_PATH,
+            ),
+            identity: Identity {
+                user: setting!(user, user),
+                group: setting!(group, group),
+            },
             cold_vkey,
             network,
             warnings,
@@ -129,6 +151,14 @@ impl Config {
             },
         })
     }
+}
+
+/// A socket's path; an empty one is none.
+fn socket_path(argument: Option<OsString>, file: Option<String>, default: &str) -> Option<PathBuf> {
+    let path = argument
+        .or_else(|| file.map(OsString::from))
+        .unwrap_or_else(|| default.into());
+    (!path.is_empty()).then(|| path.into())
 }
 
 /// The configuration files that are there, the strongest first.
