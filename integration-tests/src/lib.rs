@@ -1,3 +1,4 @@
 //! What the whole-system tests share.
 
+pub mod pool;
 pub mod shared;

@@ -1,0 +1,304 @@
+//! Rotations with the real programs: every command a process of its own.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use integration_tests::pool::{Node, Pool, TestNetwork, until, with_input};
+use kes_wire::envelope;
+use serde_json::Value;
+
+/// Periods that a test can wait for.
+fn short() -> TestNetwork {
+    TestNetwork {
+        slots_per_period: 20,
+        slot_ms: 100,
+        max_evolutions: 62,
+        past_periods: 500,
+    }
+}
+
+#[test]
+fn step_by_step() {
+    let pool = Pool::new(TestNetwork::default());
+    let agent = pool.agent();
+    let status = pool.status();
+    assert_eq!(
+        (&status["pending"]["state"], &status["active"]["state"]),
+        (&Value::from("empty"), &Value::from("empty"))
+    );
+
+    let generated = pool.cli(&["keygen"]).succeeded();
+    assert_eq!(generated["changed"], true);
+    assert_eq!(generated["current_period"], 1000);
+    let exported = pool.cli(&["export-verkey"]).succeeded();
+    assert_eq!(
+        exported["kes_verification_key"],
+        generated["kes_verification_key"]
+    );
+    assert_eq!(exported["fingerprint"], generated["fingerprint"]);
+    let file = std::fs::read(pool.path("kes.vkey")).unwrap();
+    let vkey = envelope::read_kes_vkey(&file).unwrap().to_string();
+    assert_eq!(generated["kes_verification_key"], *vkey);
+
+    pool.issue("cold", 1000);
+    let imported = pool
+        .cli(&["import-opcert", "--opcert-file", "opcert.cert"])
+        .succeeded();
+    assert_eq!(
+        (&imported["changed"], &imported["pending"]),
+        (&Value::from(true), &Value::from("certified"))
+    );
+    assert_eq!(
+        pool.status()["active"]["state"],
+        "empty",
+        "nothing is active before activate"
+    );
+    let active = pool.cli(&["activate"]).succeeded();
+    assert_eq!(
+        (&active["result"], &active["evolution"]),
+        (&Value::from("active"), &Value::from(0))
+    );
+    assert_eq!(active["kes_verification_key"], *vkey);
+    let status = pool.status();
+    assert_eq!(status["active"]["state"], "serving");
+    assert_eq!(status["active"]["opcert"]["expiry_period"], 1062);
+    assert_eq!(status["active"]["opcert"]["periods_left"], 62);
+    assert_eq!(status["counter_high_water_mark"], 0);
+    assert!(status["pool_id"].as_str().unwrap().starts_with("pool1"));
+
+    let probed = pool.cli(&["probe"]).succeeded();
+    assert_eq!(probed["signature_verifies"], true);
+    assert_eq!(probed["certificate_verifies"], true);
+    assert_eq!(probed["kes_verification_key"], *vkey);
+    agent.stop("TERM");
+    assert!(!pool.path("control.socket").exists() && !pool.path("service.socket").exists());
+}
+
+#[test]
+fn a_connected_node_gets_the_next_key_and_a_restarted_one_the_same() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    // Connected before there is a key.
+    let node = Node::start(&pool);
+    let seen = node.await_event("connected", 0);
+    let first = pool.rotate();
+    let seen = node.await_event("key", seen);
+    let seen = node.await_event("signed", seen);
+    let confirmed = |count| {
+        until("the nodes to confirm", || {
+            let status = pool.status();
+            let nodes = status["nodes"].as_array().unwrap();
+            let all = nodes.iter().all(|node| node["state"] == "confirmed");
+            (all && nodes.len() == count).then_some(())
+        });
+    };
+    confirmed(1);
+    let second = pool.rotate();
+    assert_ne!(first, second);
+    let seen = node.await_event("key", seen);
+    let _ = node.await_event("signed", seen);
+    assert!(
+        node.events()
+            .iter()
+            .all(|event| event["event"] != "not-signed"),
+        "no gap"
+    );
+    drop(node);
+    let node = Node::start(&pool);
+    let seen = node.await_event("key", 0);
+    let _ = node.await_event("signed", seen);
+    confirmed(1);
+    let probed = pool.cli(&["probe"]).succeeded();
+    assert_eq!(
+        (&probed["kes_verification_key"], &probed["counter"]),
+        (&Value::from(second), &Value::from(1))
+    );
+
+    let dropped = pool.cli(&["drop-active"]).succeeded();
+    assert_eq!(dropped["changed"], true);
+    let _ = node.await_event("dropped", seen);
+    assert_eq!(pool.status()["active"]["state"], "dropped");
+    pool.cli(&["probe"]).refused(12, "no-key");
+}
+
+#[test]
+fn what_is_done_already_is_unchanged() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    let first = pool.cli(&["keygen", "--if-absent"]).succeeded();
+    let again = pool.cli(&["keygen", "--if-absent"]).succeeded();
+    assert_eq!(
+        (&first["changed"], &again["changed"]),
+        (&Value::from(true), &Value::from(false))
+    );
+    assert_eq!(first["kes_verification_key"], again["kes_verification_key"]);
+    let replaced = pool.cli(&["keygen", "--replace"]).succeeded();
+    assert_ne!(
+        first["kes_verification_key"],
+        replaced["kes_verification_key"]
+    );
+
+    assert_eq!(pool.cli(&["export-verkey"]).succeeded()["changed"], true);
+    assert_eq!(pool.cli(&["export-verkey"]).succeeded()["changed"], false);
+    pool.issue("cold", 1000);
+    let import = ["import-opcert", "--opcert-file", "opcert.cert"];
+    assert_eq!(pool.cli(&import).succeeded()["changed"], true);
+    assert_eq!(pool.cli(&import).succeeded()["changed"], false);
+    // `upload` is another name for `activate`.
+    let activate = ["upload", "--opcert-file", "opcert.cert"];
+    assert_eq!(pool.cli(&activate).succeeded()["changed"], true);
+    let again = pool.cli(&activate).succeeded();
+    assert_eq!(
+        (&again["changed"], &again["result"]),
+        (&Value::from(false), &Value::from("active"))
+    );
+}
+
+#[test]
+fn standard_streams_carry_files() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    pool.cli(&["keygen"]).succeeded();
+    let export = ["export-verkey", "--kes-verification-key-file", "-"];
+    let output = pool.command(&export).output().unwrap();
+    assert!(output.status.success());
+    let vkey = envelope::read_kes_vkey(&output.stdout).expect("nothing else on standard output");
+    std::fs::write(pool.path("kes.vkey"), envelope::kes_vkey(&vkey)).unwrap();
+    pool.issue("cold", 1000);
+    let certificate = std::fs::read(pool.path("opcert.cert")).unwrap();
+    let activate = pool.command(&["activate", "--opcert-file", "-", "--json"]);
+    let output = with_input(activate, &certificate);
+    assert!(output.status.success(), "{output:?}");
+    let active: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(active["kes_verification_key"], vkey.to_string());
+}
+
+#[test]
+fn a_key_evolves_when_the_period_turns_and_expires_in_the_end() {
+    let pool = Pool::new(TestNetwork {
+        max_evolutions: 3,
+        ..short()
+    });
+    let _agent = pool.agent();
+    let node = Node::start(&pool);
+    let _ = pool.rotate();
+    let mut seen = node.await_event("signed", 0);
+    for _ in 0..2 {
+        seen = node.await_event("evolved", seen);
+        seen = node.await_event("signed", seen);
+    }
+    let expired = until("the key to expire", || {
+        let status = pool.status();
+        (status["active"]["state"] == "expired").then_some(status)
+    });
+    assert_eq!(expired["active"]["opcert"]["periods_left"], 0);
+    assert_eq!(expired["warnings"][0]["code"], "expired");
+    pool.cli(&["probe", "--wait", "0"]).refused(12, "no-key");
+    // The counter is remembered: the next certificate may not go below it.
+    assert_eq!(expired["counter_high_water_mark"], 0);
+    let _ = pool.rotate();
+    assert_eq!(pool.status()["counter_high_water_mark"], 1);
+}
+
+#[test]
+fn a_served_key_is_at_the_periods_evolution_whenever_a_node_connects() {
+    let pool = Pool::new(short());
+    let agent = pool.agent();
+    let _ = pool.rotate();
+    let start = pool.status()["active"]["opcert"]["start_period"]
+        .as_u64()
+        .unwrap();
+    let mut evolutions = std::collections::BTreeSet::new();
+    // Connects without a pause over several turns; the period just before and after is known.
+    while evolutions.len() < 3 {
+        let before = pool.period();
+        let probed = pool.cli(&["probe"]).succeeded();
+        let after = pool.period();
+        let served = probed["served_evolution"].as_u64().unwrap();
+        assert!(
+            (before..=after).contains(&(start + served)),
+            "{before} {served} {after}"
+        );
+        evolutions.insert(served);
+    }
+    drop(agent);
+}
+
+#[test]
+fn a_certificate_for_a_later_period_waits_and_takes_over_by_itself() {
+    let pool = Pool::new(short());
+    let _agent = pool.agent();
+    let node = Node::start(&pool);
+    let first = pool.rotate();
+    let seen = node.await_event("signed", 0);
+    let start = pool.period() + 2;
+    pool.prepare(start);
+    let scheduled = pool
+        .cli(&["activate", "--opcert-file", "opcert.cert"])
+        .succeeded();
+    assert_eq!(scheduled["result"], "scheduled");
+    let notes: Vec<_> = scheduled["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|note| &note["code"])
+        .collect();
+    assert!(notes.contains(&&Value::from("no-gap")), "{notes:?}");
+    let status = pool.status();
+    assert_eq!(status["pending"]["state"], "scheduled");
+    assert_eq!(status["active"]["vkey"], *first, "the old key goes on");
+    pool.cli(&["keygen", "--replace"]).refused(6, "scheduled");
+
+    let seen = node.await_event("key", seen);
+    let _ = node.await_event("signed", seen);
+    let status = pool.status();
+    assert_eq!(status["pending"]["state"], "empty");
+    assert_eq!(status["active"]["opcert"]["start_period"], start);
+    assert!(
+        status["current_period"].as_u64().unwrap() >= start,
+        "not before its period"
+    );
+    assert!(
+        node.events()
+            .iter()
+            .all(|event| event["event"] != "not-signed"),
+        "no gap"
+    );
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let pool = Pool::new(TestNetwork::default());
+    let agent = pool.agent();
+    let mut printed = String::new();
+    let mut run = |args: &[&str]| {
+        let output = pool.command(args).output().unwrap();
+        printed.push_str(&String::from_utf8_lossy(&output.stdout));
+        printed.push_str(&String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["keygen", "--kes-verification-key-file", "kes.vkey"]);
+    run(&["keygen"]);
+    pool.issue("cold", 1000);
+    run(&["activate", "--opcert-file", "opcert.cert", "--json"]);
+    run(&["status"]);
+    run(&["probe"]);
+    run(&["probe", "--json"]);
+    let secret = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let secret = secret.block_on(async {
+        let path = pool.path("service.socket");
+        let mut client = kes_wire::net::ServiceClient::connect(&path).await.unwrap();
+        match client.next().await.unwrap() {
+            kes_wire::protocol::service::ServiceMessage::Key(key) => *key.secret.expose(),
+            kes_wire::protocol::service::ServiceMessage::Dropped { .. } => panic!("a key"),
+        }
+    });
+    printed.push_str(&agent.log());
+    assert!(printed.contains("command carried out"));
+    // Seeds stand in the first 32 bytes and, for each level, in the first 32 of 96.
+    let mut seeds = vec![hex::encode(&secret[..32])];
+    seeds.extend((0..6).map(|level| hex::encode(&secret[32 + level * 96..64 + level * 96])));
+    for seed in seeds {
+        assert!(!printed.contains(&seed[..16]));
+    }
+}
