@@ -1,0 +1,228 @@
+//! Sessions of the reference agent with a node, read by our client in pieces of every size; and
+//! our agent's bytes for the same keys.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use integration_tests::shared;
+use kes_wire::envelope;
+use kes_wire::opcert::OpCert;
+use kes_wire::period::Evolution;
+use kes_wire::protocol::Reader;
+use kes_wire::protocol::handshake::{ClientHandshake, Kind, ServerHandshake, Step};
+use kes_wire::protocol::service::v2_0::{self, KeyMessage, MessageReader};
+use kes_wire::protocol::service::{ResultReader, ServiceMessage, ServiceResult};
+use kes_wire::protocol::stamp::Stamp;
+use kes_wire::protocol::version::{SERVICE_2_0, SERVICE_VERSIONS, VersionId};
+use kes_wire::sum6kes::SignKey;
+use serde_json::Value;
+
+/// What each side sent, whole.
+struct Session {
+    from_agent: Vec<u8>,
+    from_node: Vec<u8>,
+}
+
+fn session(name: &str) -> Option<Session> {
+    let text = shared::text(&format!("transcripts/{name}.jsonl"))?;
+    let mut session = Session {
+        from_agent: Vec::new(),
+        from_node: Vec::new(),
+    };
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let bytes = line["hex"]
+            .as_str()
+            .map(|hex| hex::decode(hex).unwrap())
+            .unwrap_or_default();
+        match line["dir"].as_str().unwrap() {
+            "server->client" => session.from_agent.extend(bytes),
+            "client->server" => session.from_node.extend(bytes),
+            other => panic!("{other}"),
+        }
+    }
+    Some(session)
+}
+
+fn certificate(name: &str) -> OpCert {
+    let text = shared::text(&format!("transcripts/{name}.cert")).unwrap();
+    envelope::read_opcert(text.as_bytes()).unwrap().0
+}
+
+/// Feeds bytes to a reader, in pieces, until it gives an item; what is left stays in `bytes`.
+fn next<R: Reader>(reader: &mut R, bytes: &mut &[u8], piece: usize) -> Option<R::Item>
+where
+    R::Error: std::fmt::Debug,
+{
+    while !bytes.is_empty() {
+        let into = reader.wants();
+        let count = into.len().min(piece).min(bytes.len());
+        into[..count].copy_from_slice(&bytes[..count]);
+        *bytes = &bytes[count..];
+        if let Some(item) = reader.advance(count).unwrap() {
+            return Some(item);
+        }
+    }
+    None
+}
+
+/// What the agent sent in a session, as one line a message.
+fn read(session: &Session, piece: usize) -> Vec<(u64, Option<(Evolution, OpCert)>)> {
+    let mut bytes = &session.from_agent[..];
+    let mut handshake = ClientHandshake::begin(Kind::Service, SERVICE_VERSIONS);
+    let Some(Step::Send(answer)) = next(&mut handshake, &mut bytes, piece) else {
+        panic!("a choice")
+    };
+    assert_eq!(
+        answer,
+        session.from_node[..33],
+        "our node's answer is the recorded one"
+    );
+    let Some(Step::Finish(version, _)) = next(&mut handshake, &mut bytes, piece) else {
+        panic!("an end")
+    };
+    assert_eq!(version, SERVICE_2_0);
+    let mut reader = MessageReader::new().unwrap();
+    let mut messages = Vec::new();
+    while let Some(message) = next(&mut reader, &mut bytes, piece) {
+        messages.push(match message {
+            ServiceMessage::Dropped { stamp } => (stamp.0, None),
+            ServiceMessage::Key(key) => {
+                let (evolution, opcert) = (key.evolution, key.opcert);
+                SignKey::from_bytes(key.secret, evolution, &opcert.kes_vkey).unwrap();
+                (key.stamp.0, Some((evolution, opcert)))
+            }
+        });
+    }
+    assert!(reader.is_between_items());
+    messages
+}
+
+fn in_pieces(name: &str, expected: &[Option<(u32, &str)>]) {
+    let Some(session) = session(name) else { return };
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|message| message.map(|(at, cert)| (Evolution(at), certificate(cert))))
+        .collect();
+    for piece in 1..=session.from_agent.len().min(800) {
+        let messages = read(&session, piece);
+        let content: Vec<_> = messages.iter().map(|(_, message)| *message).collect();
+        assert_eq!(content, expected, "{name} in pieces of {piece}");
+        // Recorded in November 2026; a repeated key keeps its stamp.
+        let stamps: Vec<u64> = messages.iter().map(|(stamp, _)| *stamp).collect();
+        assert!(stamps.is_sorted());
+        assert!(
+            stamps
+                .iter()
+                .all(|stamp| stamp / 1_000_000_000_000_000 == 1),
+            "{stamps:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_at_connect() {
+    in_pieces(
+        "service-01-connect-with-installed-key",
+        &[Some((0, "opcert12-low-counter-after-drop"))],
+    );
+}
+
+#[test]
+fn a_first_key_twice_a_second_key_and_a_drop() {
+    let name = "service-02-first-key-second-key-drop";
+    in_pieces(
+        name,
+        &[
+            Some((0, "svc1")),
+            Some((0, "svc1")),
+            Some((0, "svc2")),
+            None,
+        ],
+    );
+}
+
+#[test]
+fn nothing_after_a_drop() {
+    in_pieces("service-03-connect-after-drop", &[]);
+}
+
+#[test]
+fn a_key_at_evolution_3() {
+    in_pieces(
+        "service-04-connect-with-key-at-evolution-3",
+        &[Some((3, "svc3-past3"))],
+    );
+}
+
+#[test]
+fn our_bytes_for_the_same_key_are_the_recorded_ones() {
+    for name in [
+        "service-01-connect-with-installed-key",
+        "service-02-first-key-second-key-drop",
+        "service-04-connect-with-key-at-evolution-3",
+    ] {
+        let Some(session) = session(name) else { return };
+        let offered = u32::from_be_bytes(*session.from_agent.first_chunk().unwrap()) as usize;
+        let mut rest = &session.from_agent[4 + 32 * offered + 32..];
+        let recorded = rest;
+        let mut ours = Vec::new();
+        let mut reader = MessageReader::new().unwrap();
+        while let Some(message) = next(&mut reader, &mut rest, 1000) {
+            match message {
+                ServiceMessage::Dropped { stamp } => ours.extend(v2_0::dropped(stamp)),
+                ServiceMessage::Key(received) => {
+                    let (evolution, opcert) = (received.evolution, received.opcert);
+                    let key =
+                        SignKey::from_bytes(received.secret, evolution, &opcert.kes_vkey).unwrap();
+                    let stamp: Stamp = received.stamp;
+                    ours.extend(KeyMessage::new(stamp, &key, &opcert).pieces().concat());
+                }
+            }
+        }
+        assert!(ours == recorded, "{name}");
+    }
+}
+
+#[test]
+fn a_recorded_nodes_words_are_understood_by_our_agent() {
+    for (name, answers) in [
+        (
+            "service-01-connect-with-installed-key",
+            vec![ServiceResult::Ok],
+        ),
+        (
+            "service-02-first-key-second-key-drop",
+            vec![
+                ServiceResult::Ok,
+                ServiceResult::KeyOutdated,
+                ServiceResult::Ok,
+                ServiceResult::Ok,
+            ],
+        ),
+        (
+            "service-04-connect-with-key-at-evolution-3",
+            vec![ServiceResult::Ok],
+        ),
+    ] {
+        let Some(session) = session(name) else { return };
+        for piece in 1..=session.from_node.len() {
+            let mut bytes = &session.from_node[..];
+            let (mut handshake, offer) = ServerHandshake::begin(Kind::Service, SERVICE_VERSIONS);
+            assert_eq!(
+                offer[4..36],
+                session.from_agent[4..36],
+                "the same best version"
+            );
+            let Some(Step::Finish(version, repeated)) = next(&mut handshake, &mut bytes, piece)
+            else {
+                panic!("an end")
+            };
+            assert_eq!(version, VersionId::new("Service:2.0"));
+            let offered = u32::from_be_bytes(*session.from_agent.first_chunk().unwrap()) as usize;
+            assert_eq!(repeated, session.from_agent[4 + 32 * offered..][..32]);
+            let mut reader = ResultReader::default();
+            let results: Vec<_> =
+                std::iter::from_fn(|| next(&mut reader, &mut bytes, piece)).collect();
+            assert_eq!(results, answers, "{name}");
+        }
+    }
+}
