@@ -151,7 +151,7 @@ fn fill_locked<const N: usize>(
     }
 }
 
-/// Checks, before anything is done, that [`write`] will not be refused for a file in the way or a
+/// Checks, before anything is done, that [`write`](fn@write) will not be refused for a file in the way or a
 /// missing folder.
 ///
 /// # Errors
