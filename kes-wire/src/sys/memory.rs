@@ -5,6 +5,7 @@
 //! error: there is no `LockedBytes` whose pages can be swapped.
 
 use core::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use super::sodium;
 
@@ -73,6 +74,22 @@ impl<const N: usize> LockedBytes<N> {
     /// # Errors
     /// [`LockError`] where the memory cannot be had or cannot be locked.
     pub fn zeroed() -> Result<Self, LockError> {
+        if let Some(bytes) = Idle::take(N) {
+            return Ok(Self {
+                bytes: bytes.cast(),
+            });
+        }
+        Self::allocate().or_else(|error| {
+            // What lies idle may be what is missing.
+            if Idle::free_all() {
+                Self::allocate()
+            } else {
+                Err(error)
+            }
+        })
+    }
+
+    fn allocate() -> Result<Self, LockError> {
         // SAFETY: memsec's allocator has no precondition but a size that fits the address space,
         // and it answers None to one that does not.
         let allocated = unsafe { memsec::malloc_sized(N) };
@@ -120,8 +137,64 @@ impl<const N: usize> LockedBytes<N> {
 
 impl<const N: usize> Drop for LockedBytes<N> {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from memsec's allocator, is freed once, and memsec wipes the
-        // whole region before it is returned. It aborts where the canary was overwritten.
+        self.wipe();
+        Idle {
+            size: N,
+            bytes: self.bytes.cast(),
+        }
+        .keep();
+    }
+}
+
+/// A wiped allocation that nobody uses. Small ones are kept, locked, for the next secret of their
+/// size: guarding and locking a page takes ten system calls.
+struct Idle {
+    size: usize,
+    bytes: NonNull<u8>,
+}
+
+// SAFETY: an idle allocation is owned by this value alone and is not tied to a thread.
+unsafe impl Send for Idle {}
+
+/// Sizes up to this, which take one locked page, are kept.
+const MOST_KEPT_BYTES: usize = 1024;
+/// How many allocations are kept at the most.
+const MOST_KEPT: usize = 8;
+
+static IDLE: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+
+impl Idle {
+    /// An idle allocation of `size`, all zero.
+    fn take(size: usize) -> Option<NonNull<u8>> {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = idle.iter().position(|kept| kept.size == size)?;
+        Some(idle.swap_remove(at).bytes)
+    }
+
+    /// Keeps this wiped allocation, or frees it.
+    fn keep(self) {
+        if self.size <= MOST_KEPT_BYTES {
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < MOST_KEPT {
+                idle.push(self);
+                return;
+            }
+        }
+        self.free();
+    }
+
+    /// Frees all that is kept; whether there was anything.
+    fn free_all() -> bool {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let any = !idle.is_empty();
+        idle.drain(..).for_each(Self::free);
+        any
+    }
+
+    fn free(self) {
+        // SAFETY: the pointer came from memsec's allocator and is freed once: this value, its only
+        // owner, ends here. memsec wipes the whole region, and aborts where the canary was
+        // overwritten.
         unsafe { memsec::free(self.bytes) }
     }
 }
@@ -138,6 +211,15 @@ mod tests {
         assert!(bytes.expose().iter().all(|&b| b == 7));
         bytes.wipe();
         assert!(bytes.expose().iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn what_is_reused_is_wiped() {
+        for byte in 1..20 {
+            let mut bytes = LockedBytes::<40>::zeroed().unwrap();
+            assert!(bytes.expose().iter().all(|&b| b == 0));
+            bytes.expose_mut().fill(byte);
+        }
     }
 
     #[test]
