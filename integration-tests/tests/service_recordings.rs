@@ -8,7 +8,7 @@ use kes_wire::opcert::OpCert;
 use kes_wire::period::Evolution;
 use kes_wire::protocol::Reader;
 use kes_wire::protocol::handshake::{ClientHandshake, Kind, ServerHandshake, Step};
-use kes_wire::protocol::service::v2_0::{self, KeyMessage, MessageReader};
+use kes_wire::protocol::service::v2_0::{self, MessageReader};
 use kes_wire::protocol::service::{ResultReader, ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::protocol::version::{SERVICE_2_0, SERVICE_VERSIONS, VersionId};
@@ -88,7 +88,7 @@ fn read(session: &Session, piece: usize) -> Vec<(u64, Option<(Evolution, OpCert)
             ServiceMessage::Key(key) => {
                 let (evolution, opcert) = (key.evolution, key.opcert);
                 SignKey::from_bytes(key.secret, evolution, &opcert.kes_vkey).unwrap();
-                (key.stamp.0, Some((evolution, opcert)))
+                (key.stamp.unwrap().0, Some((evolution, opcert)))
             }
         });
     }
@@ -173,8 +173,8 @@ fn our_bytes_for_the_same_key_are_the_recorded_ones() {
                     let (evolution, opcert) = (received.evolution, received.opcert);
                     let key =
                         SignKey::from_bytes(received.secret, evolution, &opcert.kes_vkey).unwrap();
-                    let stamp: Stamp = received.stamp;
-                    ours.extend(KeyMessage::new(stamp, &key, &opcert).pieces().concat());
+                    let stamp: Stamp = received.stamp.unwrap();
+                    ours.extend(v2_0::key_message(stamp, &key, &opcert).pieces().concat());
                 }
             }
         }

@@ -9,12 +9,14 @@ use std::rc::Rc;
 use kes_wire::genesis::Network;
 use kes_wire::protocol::control::rotation::{Answer, Refusal, RefusalCode, Request, Status};
 use kes_wire::protocol::stamp::Stamp;
+use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::nodes::Nodes;
-use crate::state::{Input, Now, Rules};
+use crate::control;
+use crate::nodes::{Nodes, Peer};
+use crate::state::{Input, Now, Rules, State};
 use crate::status;
 use crate::vault::{Done, Newest, Vault};
 
@@ -126,6 +128,31 @@ impl Agent {
             notes: done.notes,
             status,
         }
+    }
+
+    /// Carries out a command of a deployed version, with the same line in the log.
+    ///
+    /// # Errors
+    /// The refusal's code.
+    pub fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
+        let answer = self.answer(request);
+        control::log(request, &answer, peer);
+        match answer {
+            Answer::Done { .. } => Ok(()),
+            Answer::Refused { refusal } => Err(refusal.code),
+        }
+    }
+
+    /// The pending key's verification key.
+    #[must_use]
+    pub fn pending_vkey(&self) -> Option<VerificationKey> {
+        self.vault.borrow().state().pending.vkey().copied()
+    }
+
+    /// Shows `look` the state, brought up to now.
+    pub fn with_state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        self.tick_at(self.now());
+        look(self.vault.borrow().state())
     }
 
     fn carry_out(&self, now: Now, request: &Request) -> Result<Done, Refusal> {

@@ -3,7 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use kes_wire::net::{self, ControlServer, ControlServerError};
+use kes_wire::net::{
+    self, ControlServer, ControlServerError, DeployedControlError, DeployedControlServer,
+};
+use kes_wire::protocol::control::deployed;
 use kes_wire::protocol::control::rotation::{Answer, Request};
 use kes_wire::protocol::handshake::Kind;
 use kes_wire::protocol::version::CONTROL_VERSIONS;
@@ -11,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::agent::{Agent, not_understood};
+use crate::deployed_control;
 use crate::nodes::Peer;
 use crate::service::HANDSHAKE_DEADLINE;
 
@@ -28,6 +32,9 @@ pub enum Ending {
     /// The client sent something that is no request.
     #[error(transparent)]
     Request(#[from] ControlServerError),
+    /// A client of a deployed version sent something that is no request of it.
+    #[error(transparent)]
+    Deployed(#[from] DeployedControlError),
     /// The client did not send a request, or read an answer, in time.
     #[error("the client was silent for too long")]
     Silent,
@@ -38,7 +45,12 @@ pub enum Ending {
 /// # Errors
 /// [`Ending`] where it ended otherwise.
 pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(), Ending> {
-    net::server_handshake(&stream, Kind::Control, CONTROL_VERSIONS, HANDSHAKE_DEADLINE).await?;
+    let version =
+        net::server_handshake(&stream, Kind::Control, CONTROL_VERSIONS, HANDSHAKE_DEADLINE).await?;
+    if let Some(layout) = deployed::layout(version) {
+        return deployed_control::serve(agent, DeployedControlServer::new(stream, layout), peer)
+            .await;
+    }
     let mut client = ControlServer::new(stream);
     loop {
         let request = match timeout(REQUEST_DEADLINE, client.next_request()).await {
@@ -70,7 +82,7 @@ async fn reply(client: &mut ControlServer, answer: &Answer) -> Result<(), Ending
 }
 
 /// Every command leaves a line: who, what, and how it ended.
-fn log(request: &Request, answer: &Answer, peer: Peer) {
+pub(crate) fn log(request: &Request, answer: &Answer, peer: Peer) {
     let (pid, uid, command) = (peer.pid, peer.uid, request.name());
     match answer {
         Answer::Done { changed: true, .. } => {

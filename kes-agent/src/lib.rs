@@ -10,6 +10,7 @@ pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod deployed_control;
 pub mod identity;
 pub mod listener;
 pub mod logging;

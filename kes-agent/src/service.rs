@@ -10,8 +10,7 @@ use std::time::Duration;
 use kes_wire::net::{self, SendError};
 use kes_wire::protocol::Reader;
 use kes_wire::protocol::handshake::Kind;
-use kes_wire::protocol::service::v2_0;
-use kes_wire::protocol::service::{ResultReader, ServiceResult};
+use kes_wire::protocol::service::{ResultReader, ServiceResult, ServiceVersion};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::protocol::version::SERVICE_VERSIONS;
 use tokio::net::UnixStream;
@@ -45,6 +44,9 @@ pub enum Ending {
     /// The node spoke without having been asked.
     #[error("the node sent bytes that answer nothing")]
     Unasked,
+    /// There is a newer state, and the node's version takes one a connection.
+    #[error("there is news, which this protocol version takes only at a new connection")]
+    Outgrown,
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(#[from] std::io::Error),
@@ -57,11 +59,13 @@ pub enum Ending {
 pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(), Ending> {
     let version =
         net::server_handshake(&stream, Kind::Service, SERVICE_VERSIONS, HANDSHAKE_DEADLINE).await?;
+    let spoken = ServiceVersion::from_id(version).ok_or(Ending::Closed)?;
     let entry = Nodes::enter(agent.nodes(), peer, clock::now(), version.to_string());
     tracing::info!(pid = peer.pid, uid = peer.uid, "node connected");
     let mut announcements = agent.announcements();
     let mut node = Node {
         stream,
+        version: spoken,
         entry,
         newest_sent: None,
         awaiting: None,
@@ -85,9 +89,23 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
     }
 }
 
+/// Why the newest state was not sent.
+enum Failed {
+    /// The node's version takes one state a connection.
+    Outgrown,
+    Send(SendError),
+}
+
+impl From<SendError> for Failed {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
 /// One connected node.
 struct Node {
     stream: UnixStream,
+    version: ServiceVersion,
     entry: Entry,
     /// The newest state it was sent.
     newest_sent: Option<Stamp>,
@@ -100,16 +118,27 @@ struct Node {
 impl Node {
     /// Sends the newest state, if there is one that the node was not sent.
     fn send_newest(&mut self, agent: &Agent) -> Result<(), Ending> {
-        let newer = |stamp| self.newest_sent.is_none_or(|sent| stamp > sent);
-        let sent = agent.with_newest(|newest| match newest {
-            Newest::Key { stamp, key, opcert } if newer(stamp) => {
-                net::send_key(&self.stream, &v2_0::KeyMessage::new(stamp, key, &opcert))
-                    .map(|()| Some(stamp))
+        let sent = agent.with_newest(|newest| {
+            let stamp = match newest {
+                Newest::Nothing => return Ok(None),
+                Newest::Key { stamp, .. } | Newest::Dropped { stamp } => stamp,
+            };
+            match self.newest_sent {
+                Some(sent) if stamp <= sent => return Ok(None),
+                Some(_) if !self.version.takes_further_states() => return Err(Failed::Outgrown),
+                Some(_) | None => {}
             }
-            Newest::Dropped { stamp } if newer(stamp) => {
-                net::send_whole(&self.stream, &v2_0::dropped(stamp)).map(|()| Some(stamp))
+            match newest {
+                Newest::Nothing => return Ok(None),
+                Newest::Key { key, opcert, .. } => {
+                    net::send_key(&self.stream, &self.version.key_message(stamp, key, opcert))?;
+                }
+                Newest::Dropped { .. } => match self.version.dropped(stamp) {
+                    Some(message) => net::send_whole(&self.stream, &message)?,
+                    None => return Ok(None),
+                },
             }
-            Newest::Key { .. } | Newest::Dropped { .. } | Newest::Nothing => Ok(None),
+            Ok(Some(stamp))
         });
         match sent {
             Ok(None) => {}
@@ -118,8 +147,11 @@ impl Node {
                 self.awaiting = Some(Instant::now() + ANSWER_DEADLINE);
                 self.entry.sent(stamp);
             }
-            Err(SendError::BufferFull | SendError::Partial) => return Err(Ending::NotReading),
-            Err(SendError::Io(error)) => return Err(error.into()),
+            Err(Failed::Outgrown) => return Err(Ending::Outgrown),
+            Err(Failed::Send(SendError::BufferFull | SendError::Partial)) => {
+                return Err(Ending::NotReading);
+            }
+            Err(Failed::Send(SendError::Io(error))) => return Err(error.into()),
         }
         Ok(())
     }

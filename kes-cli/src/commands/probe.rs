@@ -49,7 +49,8 @@ struct Checks {
 struct Held {
     key: SignKey,
     opcert: OpCert,
-    stamp: u64,
+    /// When the agent installed it, where its protocol version says so.
+    stamp: Option<u64>,
 }
 
 impl Checks {
@@ -82,7 +83,7 @@ impl Checks {
         Ok(Held {
             key,
             opcert,
-            stamp: stamp.0,
+            stamp: stamp.map(|stamp| stamp.0),
         })
     }
 

@@ -7,6 +7,7 @@
 
 pub mod control;
 pub mod handshake;
+pub mod result;
 pub mod service;
 pub mod stamp;
 pub mod version;

@@ -8,13 +8,35 @@ pub struct VersionId([u8; VersionId::BYTES]);
 
 /// Service protocol 2.0: keys and drops with stamps.
 pub const SERVICE_2_0: VersionId = VersionId::new("Service:2.0");
+/// Service protocol 1.0: keys alone.
+pub const SERVICE_1_0: VersionId = VersionId::new("Service:1.0");
+/// Service protocol 0.4 of the standard cryptography: the same bytes as 1.0.
+pub const SERVICE_0_4: VersionId = VersionId::new("Service:StandardCrypto:0.4");
 /// Our own control protocol, with a message for each step of a rotation.
 pub const CONTROL_ROTATION_1_0: VersionId = VersionId::new("Control:Rotation:1.0");
+/// Deployed control protocol 3.0.
+pub const CONTROL_3_0: VersionId = VersionId::new("Control:3.0");
+/// Deployed control protocol 2.0.
+pub const CONTROL_2_0: VersionId = VersionId::new("Control:2.0");
+/// Deployed control protocol 1.0.
+pub const CONTROL_1_0: VersionId = VersionId::new("Control:1.0");
+/// Deployed control protocol 0.5 of the standard cryptography.
+pub const CONTROL_0_5: VersionId = VersionId::new("Control:StandardCrypto:0.5");
 
 /// The service versions that this crate speaks, the best first.
-pub const SERVICE_VERSIONS: &[VersionId] = &[SERVICE_2_0];
+pub const SERVICE_VERSIONS: &[VersionId] = &[SERVICE_2_0, SERVICE_1_0, SERVICE_0_4];
 /// The control versions that this crate speaks, the best first.
-pub const CONTROL_VERSIONS: &[VersionId] = &[CONTROL_ROTATION_1_0];
+pub const CONTROL_VERSIONS: &[VersionId] = &[
+    CONTROL_ROTATION_1_0,
+    CONTROL_3_0,
+    CONTROL_2_0,
+    CONTROL_1_0,
+    CONTROL_0_5,
+];
+
+/// The control versions of the deployed agents, the best first.
+pub const DEPLOYED_CONTROL_VERSIONS: &[VersionId] =
+    &[CONTROL_3_0, CONTROL_2_0, CONTROL_1_0, CONTROL_0_5];
 
 impl VersionId {
     /// Bytes of a name on the wire.

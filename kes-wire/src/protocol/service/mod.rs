@@ -1,15 +1,20 @@
 //! The service socket: keys for nodes and peer agents.
 
+mod bundle;
+pub mod v1_0;
 pub mod v2_0;
-
-use core::fmt;
+mod version;
 
 use super::Reader;
 use super::stamp::Stamp;
 use crate::opcert::OpCert;
 use crate::period::Evolution;
 use crate::sum6kes::SIGN_KEY_BYTES;
-use crate::sys::memory::LockedBytes;
+use crate::sys::memory::{LockError, LockedBytes};
+
+pub use super::result::ResultCode as ServiceResult;
+pub use bundle::KeyMessage;
+pub use version::{MessageReader, ServiceVersion};
 
 /// A key as it arrived, in locked memory. Nothing of it has been checked.
 ///
@@ -17,14 +22,30 @@ use crate::sys::memory::LockedBytes;
 /// fn show(key: &kes_wire::protocol::service::ReceivedKey) -> String { format!("{key:?}") }
 /// ```
 pub struct ReceivedKey {
-    /// When the agent installed it.
-    pub stamp: Stamp,
+    /// When the agent installed it; `None` in the versions that do not say (1.0 and 0.4).
+    pub stamp: Option<Stamp>,
     /// The serialised sign key.
     pub secret: LockedBytes<SIGN_KEY_BYTES>,
     /// The evolution it is said to be at.
     pub evolution: Evolution,
     /// Its certificate.
     pub opcert: OpCert,
+}
+
+impl ReceivedKey {
+    fn new(stamp: Option<Stamp>, bundle: bundle::Bundle) -> Self {
+        let bundle::Bundle {
+            secret,
+            evolution,
+            opcert,
+        } = bundle;
+        Self {
+            stamp,
+            secret,
+            evolution,
+            opcert,
+        }
+    }
 }
 
 /// What an agent sends.
@@ -38,62 +59,15 @@ pub enum ServiceMessage {
     },
 }
 
-/// What a node says to a message: a u32 on this socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceResult {
-    /// Taken.
-    Ok,
-    /// Not newer than what it has.
-    KeyOutdated,
-    /// The certificate is not valid.
-    InvalidOpCert,
-    /// There is no key.
-    NoKey,
-    /// It does not do this.
-    UnsupportedOperation,
-    /// Anything else.
-    Unknown,
-}
-
-impl ServiceResult {
-    /// The number on the wire.
-    #[must_use]
-    pub fn to_u32(self) -> u32 {
-        match self {
-            Self::Ok => 0,
-            Self::KeyOutdated => 1,
-            Self::InvalidOpCert => 2,
-            Self::NoKey => 3,
-            Self::UnsupportedOperation => 4,
-            Self::Unknown => u32::MAX,
-        }
-    }
-
-    /// The result of a number; an unassigned one is unknown.
-    #[must_use]
-    pub fn from_u32(number: u32) -> Self {
-        match number {
-            0 => Self::Ok,
-            1 => Self::KeyOutdated,
-            2 => Self::InvalidOpCert,
-            3 => Self::NoKey,
-            4 => Self::UnsupportedOperation,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-impl fmt::Display for ServiceResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "ok",
-            Self::KeyOutdated => "key outdated",
-            Self::InvalidOpCert => "invalid certificate",
-            Self::NoKey => "no key",
-            Self::UnsupportedOperation => "unsupported operation",
-            Self::Unknown => "unknown result",
-        })
-    }
+/// Why what an agent sent cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The first byte is neither that of a key nor that of a drop.
+    #[error("a message begins with byte {0}: this is no Service:2.0")]
+    UnknownTag(u8),
+    /// Memory for a key cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
 }
 
 /// Reads results, one after the other.
@@ -117,7 +91,7 @@ impl Reader for ResultReader {
             return Ok(None);
         }
         self.filled = 0;
-        Ok(Some(ServiceResult::from_u32(u32::from_be_bytes(
+        Ok(Some(ServiceResult::from_number(u32::from_be_bytes(
             self.bytes,
         ))))
     }
@@ -146,9 +120,6 @@ mod tests {
                     ServiceResult::Unknown,
                 ]
             );
-        }
-        for number in [0, 1, 2, 3, 4, u32::MAX] {
-            assert_eq!(ServiceResult::from_u32(number).to_u32(), number);
         }
     }
 }

@@ -5,49 +5,26 @@
 //! - a drop, 9 bytes: `01`, stamp u64.
 
 use super::super::Reader;
-use super::{ReceivedKey, ServiceMessage};
+use super::bundle::{BUNDLE_BYTES, BundleReader};
+use super::{KeyMessage, MessageError, ReceivedKey, ServiceMessage};
 use crate::opcert::OpCert;
-use crate::period::Evolution;
 use crate::protocol::stamp::Stamp;
-use crate::sum6kes::{SIGN_KEY_BYTES, SignKey};
-use crate::sys::memory::{LockError, LockedBytes};
+use crate::sum6kes::SignKey;
+use crate::sys::memory::LockError;
 
 /// Bytes of a message that carries a key.
-pub const KEY_BYTES: usize = HEAD_BYTES + SIGN_KEY_BYTES + TAIL_BYTES;
+pub const KEY_BYTES: usize = HEAD_BYTES + BUNDLE_BYTES;
 /// Bytes of a message that says that a key was dropped.
 pub const DROPPED_BYTES: usize = HEAD_BYTES;
 
 const HEAD_BYTES: usize = 1 + 8;
-const TAIL_BYTES: usize = 4 + OpCert::WIRE_BYTES;
 const TAG_KEY: u8 = 0;
 const TAG_DROPPED: u8 = 1;
 
-/// A message with a key, in the three pieces it is sent from: the secret stays where it is.
-pub struct KeyMessage<'a> {
-    head: [u8; HEAD_BYTES],
-    secret: &'a [u8; SIGN_KEY_BYTES],
-    tail: [u8; TAIL_BYTES],
-}
-
-impl<'a> KeyMessage<'a> {
-    /// The message for a key at its present evolution.
-    #[must_use]
-    pub fn new(stamp: Stamp, key: &'a SignKey, opcert: &OpCert) -> Self {
-        let mut tail = [0; TAIL_BYTES];
-        tail[..4].copy_from_slice(&key.evolution().0.to_be_bytes());
-        tail[4..].copy_from_slice(&opcert.to_wire());
-        Self {
-            head: head(TAG_KEY, stamp),
-            secret: key.expose(),
-            tail,
-        }
-    }
-
-    /// The pieces in order, for one vectored write.
-    #[must_use]
-    pub fn pieces(&self) -> [&[u8]; 3] {
-        [&self.head, self.secret, &self.tail]
-    }
+/// The message for a key at its present evolution.
+#[must_use]
+pub fn key_message<'a>(stamp: Stamp, key: &'a SignKey, opcert: &OpCert) -> KeyMessage<'a> {
+    KeyMessage::new(&head(TAG_KEY, stamp), key, opcert)
 }
 
 /// The message that says that the key was dropped.
@@ -62,27 +39,13 @@ fn head(tag: u8, stamp: Stamp) -> [u8; HEAD_BYTES] {
     head
 }
 
-/// Why what an agent sent cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// The first byte is neither of the two.
-    #[error("a message begins with byte {0}: this is no Service:2.0")]
-    UnknownTag(u8),
-    /// Memory for a key cannot be locked.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-}
-
 /// Reads messages one after the other; the secret lands in locked memory.
 pub struct MessageReader {
     head: [u8; HEAD_BYTES],
-    secret: LockedBytes<SIGN_KEY_BYTES>,
-    tail: [u8; TAIL_BYTES],
-    /// How much of the current message has arrived.
+    /// How much of the head has arrived.
     filled: usize,
+    bundle: BundleReader,
 }
-
-const SECRET_END: usize = HEAD_BYTES + SIGN_KEY_BYTES;
 
 impl MessageReader {
     /// A reader at the start of a message.
@@ -92,9 +55,8 @@ impl MessageReader {
     pub fn new() -> Result<Self, LockError> {
         Ok(Self {
             head: [0; HEAD_BYTES],
-            secret: LockedBytes::zeroed()?,
-            tail: [0; TAIL_BYTES],
             filled: 0,
+            bundle: BundleReader::new()?,
         })
     }
 
@@ -102,18 +64,6 @@ impl MessageReader {
         Stamp(u64::from_be_bytes(
             *self.head.last_chunk().expect("nine bytes"),
         ))
-    }
-
-    /// All 733 bytes are there. The secret is handed over, and fresh memory taken for the next.
-    fn key(&mut self) -> Result<ReceivedKey, LockError> {
-        let secret = core::mem::replace(&mut self.secret, LockedBytes::zeroed()?);
-        let (evolution, opcert) = self.tail.split_first_chunk().expect("116 bytes");
-        Ok(ReceivedKey {
-            stamp: self.stamp(),
-            secret,
-            evolution: Evolution(u32::from_be_bytes(*evolution)),
-            opcert: OpCert::from_wire(opcert.first_chunk().expect("112 bytes")),
-        })
     }
 }
 
@@ -126,26 +76,29 @@ impl Reader for MessageReader {
             // Until the tag is known only its byte may be asked for.
             0 => &mut self.head[..1],
             at @ 1..HEAD_BYTES => &mut self.head[at..],
-            at @ HEAD_BYTES..SECRET_END => &mut self.secret.expose_mut()[at - HEAD_BYTES..],
-            at => &mut self.tail[at - SECRET_END..],
+            _ => self.bundle.wants(),
         }
     }
 
     fn advance(&mut self, count: usize) -> Result<Option<ServiceMessage>, MessageError> {
-        self.filled += count;
-        if self.filled == 0 {
-            return Ok(None);
-        }
-        let message = match (self.head[0], self.filled) {
-            (TAG_DROPPED, DROPPED_BYTES) => ServiceMessage::Dropped {
-                stamp: self.stamp(),
-            },
-            (TAG_KEY, KEY_BYTES) => ServiceMessage::Key(self.key()?),
-            (TAG_KEY | TAG_DROPPED, _) => return Ok(None),
-            (other, _) => return Err(MessageError::UnknownTag(other)),
+        let message = if self.filled < HEAD_BYTES {
+            self.filled += count;
+            match (self.filled, self.head[0]) {
+                (0, _) | (_, TAG_KEY) => None,
+                (HEAD_BYTES, TAG_DROPPED) => Some(ServiceMessage::Dropped {
+                    stamp: self.stamp(),
+                }),
+                (_, TAG_DROPPED) => None,
+                (_, other) => return Err(MessageError::UnknownTag(other)),
+            }
+        } else {
+            let bundle = self.bundle.advance(count)?;
+            bundle.map(|b| ServiceMessage::Key(ReceivedKey::new(Some(self.stamp()), b)))
         };
-        self.filled = 0;
-        Ok(Some(message))
+        if message.is_some() {
+            self.filled = 0;
+        }
+        Ok(message)
     }
 
     fn is_between_items(&self) -> bool {
@@ -155,26 +108,13 @@ impl Reader for MessageReader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::feed;
+    use super::super::bundle::testing::sample;
     use super::*;
-    use crate::opcert::ColdSignature;
-    use crate::period::KesPeriod;
+    use crate::protocol::testing::feed;
     use proptest::prelude::*;
 
-    fn sample() -> (SignKey, OpCert) {
-        let mut key = SignKey::generate().unwrap();
-        key.evolve_to(Evolution(3)).unwrap();
-        let opcert = OpCert {
-            kes_vkey: key.verification_key(),
-            counter: 5,
-            start_period: KesPeriod(1572),
-            cold_signature: ColdSignature([4; 64]),
-        };
-        (key, opcert)
-    }
-
     fn wire(stamp: u64, key: &SignKey, opcert: &OpCert) -> Vec<u8> {
-        KeyMessage::new(Stamp(stamp), key, opcert).pieces().concat()
+        key_message(Stamp(stamp), key, opcert).pieces().concat()
     }
 
     #[test]
@@ -194,7 +134,7 @@ mod tests {
                 match message {
                     ServiceMessage::Dropped { stamp } => assert_eq!((at, stamp), (1, Stamp(11))),
                     ServiceMessage::Key(received) => {
-                        assert_eq!(received.stamp, Stamp([10, 0, 12, 12][at]));
+                        assert_eq!(received.stamp, Some(Stamp([10, 0, 12, 12][at])));
                         assert_eq!(received.opcert, opcert);
                         let (secret, evolution) = (received.secret, received.evolution);
                         let whole =

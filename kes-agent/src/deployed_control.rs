@@ -1,0 +1,158 @@
+//! Commands of the deployed control versions, carried out by our rules.
+//!
+//! Where the reference loses keys, ours does not: a failed install leaves the staged (pending)
+//! key; generating over one is refused by the means that these versions have, an answer without a
+//! key; counters, periods and expiry are checked and answered with the nearest code.
+
+use std::rc::Rc;
+
+use kes_wire::net::DeployedControlServer;
+use kes_wire::protocol::control::deployed::{
+    AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo,
+};
+use kes_wire::protocol::control::rotation::{
+    IfPending, ImportedOpCert, RefusalCode, Request, Status,
+};
+use kes_wire::protocol::result::ResultCode;
+use kes_wire::protocol::stamp::Stamp;
+use kes_wire::unix_time::UnixTime;
+use tokio::time::timeout;
+
+use crate::agent::Agent;
+use crate::control::{Ending, REPLY_DEADLINE, REQUEST_DEADLINE};
+use crate::nodes::Peer;
+use crate::state::{Active, State};
+
+/// Carries out the commands of one client until it closes the connection.
+///
+/// # Errors
+/// [`Ending`] where it ended otherwise.
+pub async fn serve(
+    agent: Rc<Agent>,
+    mut client: DeployedControlServer,
+    peer: Peer,
+) -> Result<(), Ending> {
+    loop {
+        let request = match timeout(REQUEST_DEADLINE, client.next_request()).await {
+            Err(_) => return Err(Ending::Silent),
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Ok(Some(request))) => request,
+            Ok(Err(error)) => return Err(error.into()),
+        };
+        let answer = carry_out(&agent, request, peer);
+        match timeout(REPLY_DEADLINE, client.reply(&answer)).await {
+            Err(_) => return Err(Ending::Silent),
+            Ok(sent) => sent?,
+        }
+    }
+}
+
+/// Carries out one command as the command of ours that it amounts to.
+fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAnswer {
+    let ours = |request: Request| agent.carry_out_logged(&request, peer);
+    match request {
+        DeployedRequest::GenStagedKey => {
+            let done = ours(Request::Keygen {
+                if_pending: IfPending::Refuse,
+            });
+            DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
+        }
+        DeployedRequest::QueryStagedKey => DeployedAnswer::StagedKey(agent.pending_vkey()),
+        DeployedRequest::DropStagedKey => {
+            // The answer is the same whether there was one or not.
+            let _ = ours(Request::DropPending {});
+            DeployedAnswer::StagedKey(None)
+        }
+        DeployedRequest::InstallKey(opcert) => {
+            let import = ImportedOpCert {
+                opcert,
+                cold_vkey: None,
+                replace: true,
+            };
+            let done = ours(Request::Activate {
+                import: Some(import),
+                allow_lower_counter: false,
+            });
+            DeployedAnswer::Result(done.map_or_else(|code| nearest(&code), |()| ResultCode::Ok))
+        }
+        DeployedRequest::DropKey => {
+            let code = match ours(Request::DropActive {}) {
+                // Deployed clients expect a drop of nothing to succeed.
+                Ok(()) | Err(RefusalCode::NothingActive) => ResultCode::Ok,
+                Err(code) => nearest(&code),
+            };
+            DeployedAnswer::Result(code)
+        }
+        DeployedRequest::Info => DeployedAnswer::Info(Box::new(info(agent))),
+    }
+}
+
+/// The result code that says nearest what a refusal says.
+fn nearest(code: &RefusalCode) -> ResultCode {
+    match code {
+        RefusalCode::CounterTooLow => ResultCode::KeyOutdated,
+        RefusalCode::NothingPending | RefusalCode::NothingImported | RefusalCode::NothingActive => {
+            ResultCode::NoKey
+        }
+        RefusalCode::OtherKesKey
+        | RefusalCode::OtherColdKey
+        | RefusalCode::BadSignature
+        | RefusalCode::Expired => ResultCode::InvalidOpCert,
+        RefusalCode::AlreadyPending | RefusalCode::AlreadyImported | RefusalCode::Scheduled => {
+            ResultCode::UnsupportedOperation
+        }
+        RefusalCode::NotUnderstood
+        | RefusalCode::NoLockedMemory
+        | RefusalCode::Internal
+        | RefusalCode::Other(_) => ResultCode::Unknown,
+    }
+}
+
+fn info(agent: &Agent) -> AgentInfo {
+    let status = agent.status();
+    agent.with_state(|state| AgentInfo {
+        version: Some(status.agent_version.clone()),
+        installed: installed(state),
+        staged: state.pending.vkey().copied(),
+        now: seconds(status.now),
+        period: status.current_period,
+        period_times: Some((
+            seconds(status.period_started_at),
+            seconds(status.period_ends_at),
+        )),
+        peers: peers(&status),
+    })
+}
+
+fn installed(state: &State) -> Option<InstalledInfo> {
+    let time = |stamp: Stamp| Some(seconds(UnixTime(stamp.0)));
+    match &state.active {
+        Active::Empty | Active::Expired { .. } => None,
+        Active::Bundle {
+            opcert,
+            evolution,
+            stamp,
+        } => {
+            let bundle = Some(BundleInfo {
+                evolution: *evolution,
+                opcert: *opcert,
+            });
+            Some(InstalledInfo {
+                bundle,
+                time: time(*stamp),
+            })
+        }
+        Active::Dropped { stamp, .. } => Some(InstalledInfo {
+            bundle: None,
+            time: time(*stamp),
+        }),
+    }
+}
+
+fn peers(_status: &Status) -> Vec<kes_wire::protocol::control::deployed::PeerInfo> {
+    Vec::new()
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX)
+}
