@@ -2,6 +2,7 @@
 //! our agent's bytes for the same keys.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use integration_tests::session::{Session, next, recorded};
 use integration_tests::shared;
 use kes_wire::envelope;
 use kes_wire::opcert::OpCert;
@@ -13,55 +14,10 @@ use kes_wire::protocol::service::{ResultReader, ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::protocol::version::{SERVICE_2_0, SERVICE_VERSIONS, VersionId};
 use kes_wire::sum6kes::SignKey;
-use serde_json::Value;
-
-/// What each side sent, whole.
-struct Session {
-    from_agent: Vec<u8>,
-    from_node: Vec<u8>,
-}
-
-fn session(name: &str) -> Option<Session> {
-    let text = shared::text(&format!("transcripts/{name}.jsonl"))?;
-    let mut session = Session {
-        from_agent: Vec::new(),
-        from_node: Vec::new(),
-    };
-    for line in text.lines() {
-        let line: Value = serde_json::from_str(line).unwrap();
-        let bytes = line["hex"]
-            .as_str()
-            .map(|hex| hex::decode(hex).unwrap())
-            .unwrap_or_default();
-        match line["dir"].as_str().unwrap() {
-            "server->client" => session.from_agent.extend(bytes),
-            "client->server" => session.from_node.extend(bytes),
-            other => panic!("{other}"),
-        }
-    }
-    Some(session)
-}
 
 fn certificate(name: &str) -> OpCert {
     let text = shared::text(&format!("transcripts/{name}.cert")).unwrap();
     envelope::read_opcert(text.as_bytes()).unwrap().0
-}
-
-/// Feeds bytes to a reader, in pieces, until it gives an item; what is left stays in `bytes`.
-fn next<R: Reader>(reader: &mut R, bytes: &mut &[u8], piece: usize) -> Option<R::Item>
-where
-    R::Error: std::fmt::Debug,
-{
-    while !bytes.is_empty() {
-        let into = reader.wants();
-        let count = into.len().min(piece).min(bytes.len());
-        into[..count].copy_from_slice(&bytes[..count]);
-        *bytes = &bytes[count..];
-        if let Some(item) = reader.advance(count).unwrap() {
-            return Some(item);
-        }
-    }
-    None
 }
 
 /// What the agent sent in a session, as one line a message.
@@ -73,7 +29,7 @@ fn read(session: &Session, piece: usize) -> Vec<(u64, Option<(Evolution, OpCert)
     };
     assert_eq!(
         answer,
-        session.from_node[..33],
+        session.from_client[..33],
         "our node's answer is the recorded one"
     );
     let Some(Step::Finish(version, _)) = next(&mut handshake, &mut bytes, piece) else {
@@ -97,7 +53,9 @@ fn read(session: &Session, piece: usize) -> Vec<(u64, Option<(Evolution, OpCert)
 }
 
 fn in_pieces(name: &str, expected: &[Option<(u32, &str)>]) {
-    let Some(session) = session(name) else { return };
+    let Some(session) = recorded(name) else {
+        return;
+    };
     let expected: Vec<_> = expected
         .iter()
         .map(|message| message.map(|(at, cert)| (Evolution(at), certificate(cert))))
@@ -146,6 +104,29 @@ fn nothing_after_a_drop() {
 }
 
 #[test]
+fn an_agent_that_is_fed_by_another() {
+    let name = "bootstrap-01-agent-D-from-agent-B";
+    let Some(session) = recorded(name) else {
+        return;
+    };
+    for piece in 1..=session.from_agent.len().min(800) {
+        let messages = read(&session, piece);
+        let evolutions: Vec<_> = messages
+            .iter()
+            .map(|(_, key)| key.map(|(evolution, _)| evolution))
+            .collect();
+        assert_eq!(
+            evolutions[..2],
+            [Some(Evolution(2)), None],
+            "a key, then a drop"
+        );
+        assert!(messages.len() == 3 && evolutions[2].is_some(), "then a key");
+        let stamps: Vec<u64> = messages.iter().map(|(stamp, _)| *stamp).collect();
+        assert!(stamps.is_sorted());
+    }
+}
+
+#[test]
 fn a_key_at_evolution_3() {
     in_pieces(
         "service-04-connect-with-key-at-evolution-3",
@@ -160,7 +141,9 @@ fn our_bytes_for_the_same_key_are_the_recorded_ones() {
         "service-02-first-key-second-key-drop",
         "service-04-connect-with-key-at-evolution-3",
     ] {
-        let Some(session) = session(name) else { return };
+        let Some(session) = recorded(name) else {
+            return;
+        };
         let offered = u32::from_be_bytes(*session.from_agent.first_chunk().unwrap()) as usize;
         let mut rest = &session.from_agent[4 + 32 * offered + 32..];
         let recorded = rest;
@@ -203,9 +186,11 @@ fn a_recorded_nodes_words_are_understood_by_our_agent() {
             vec![ServiceResult::Ok],
         ),
     ] {
-        let Some(session) = session(name) else { return };
-        for piece in 1..=session.from_node.len() {
-            let mut bytes = &session.from_node[..];
+        let Some(session) = recorded(name) else {
+            return;
+        };
+        for piece in 1..=session.from_client.len() {
+            let mut bytes = &session.from_client[..];
             let (mut handshake, offer) = ServerHandshake::begin(Kind::Service, SERVICE_VERSIONS);
             assert_eq!(
                 offer[4..36],

@@ -21,9 +21,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn bytes(&mut self, count: usize) -> Result<&'a [u8], Short> {
-        let (field, rest) = self.rest.split_at_checked(count).ok_or(Short {
-            missing: count - self.rest.len(),
-        })?;
+        let missing = count.saturating_sub(self.rest.len());
+        let (field, rest) = self.rest.split_at_checked(count).ok_or(Short { missing })?;
         self.rest = rest;
         Ok(field)
     }
