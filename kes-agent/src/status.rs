@@ -116,7 +116,7 @@ impl View<'_> {
                 opcert: self.opcert(opcert),
             },
             Active::Dropped { vkey, stamp } => ActiveStatus::Dropped {
-                vkey: Some(*vkey),
+                vkey: *vkey,
                 since: time(*stamp),
             },
         }

@@ -58,6 +58,8 @@ pub struct Vault {
     state: State,
     /// A key that was generated and is not in a slot yet.
     generated: Option<SignKey>,
+    /// A key that came from a peer and is not in the slot yet.
+    received: Option<SignKey>,
     pending: Option<SignKey>,
     active: Option<SignKey>,
     announcements: watch::Sender<()>,
@@ -82,6 +84,7 @@ impl Vault {
             rules,
             state: State::new(),
             generated: None,
+            received: None,
             pending: None,
             active: None,
             announcements: watch::Sender::new(()),
@@ -160,6 +163,9 @@ impl Vault {
             Effect::WipePending => self.pending = None,
             Effect::MovePendingToActive => {
                 self.active = Some(self.pending.take().ok_or(EffectError::NoSuchKey)?);
+            }
+            Effect::MoveReceivedToActive => {
+                self.active = Some(self.received.take().ok_or(EffectError::NoSuchKey)?);
             }
             Effect::EvolveActive { to } => {
                 self.active
