@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::listener::{ListenError, Listener};
 use crate::nodes::Peer;
 use crate::state::Rules;
-use crate::{control, service};
+use crate::{control, peers, service};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -133,6 +133,13 @@ async fn serve(config: Config) -> Result<(), StartError> {
             }
         });
     });
+    for address in config.bootstrap_paths {
+        let (agent, stop) = (Rc::clone(&agent), stop.clone());
+        tracker.spawn_local(async move {
+            stop.run_until_cancelled(peers::follow(agent, address))
+                .await;
+        });
+    }
     notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
     let signal = tokio::select! {
         never = nodes => match never {},

@@ -89,8 +89,8 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
 struct Node {
     stream: UnixStream,
     entry: Entry,
-    /// The newest state it was sent.
-    newest_sent: Option<Stamp>,
+    /// The newest state it was sent, and whether that was a drop: one wins a tie.
+    newest_sent: Option<(Stamp, bool)>,
     /// Until when its answer is awaited.
     awaiting: Option<Instant>,
     /// What has arrived of its answer.
@@ -100,21 +100,21 @@ struct Node {
 impl Node {
     /// Sends the newest state, if there is one that the node was not sent.
     fn send_newest(&mut self, agent: &Agent) -> Result<(), Ending> {
-        let newer = |stamp| self.newest_sent.is_none_or(|sent| stamp > sent);
+        let newer = |stamp, drop| self.newest_sent.is_none_or(|sent| (stamp, drop) > sent);
         let sent = agent.with_newest(|newest| match newest {
-            Newest::Key { stamp, key, opcert } if newer(stamp) => {
+            Newest::Key { stamp, key, opcert } if newer(stamp, false) => {
                 net::send_key(&self.stream, &v2_0::KeyMessage::new(stamp, key, &opcert))
-                    .map(|()| Some(stamp))
+                    .map(|()| Some((stamp, false)))
             }
-            Newest::Dropped { stamp } if newer(stamp) => {
-                net::send_whole(&self.stream, &v2_0::dropped(stamp)).map(|()| Some(stamp))
+            Newest::Dropped { stamp } if newer(stamp, true) => {
+                net::send_whole(&self.stream, &v2_0::dropped(stamp)).map(|()| Some((stamp, true)))
             }
             Newest::Key { .. } | Newest::Dropped { .. } | Newest::Nothing => Ok(None),
         });
         match sent {
             Ok(None) => {}
-            Ok(Some(stamp)) => {
-                self.newest_sent = Some(stamp);
+            Ok(Some((stamp, drop))) => {
+                self.newest_sent = Some((stamp, drop));
                 self.awaiting = Some(Instant::now() + ANSWER_DEADLINE);
                 self.entry.sent(stamp);
             }

@@ -59,6 +59,7 @@ pub fn assemble(
         nodes: if list_nodes { nodes.list() } else { Vec::new() },
         memory: memory(),
         warnings,
+        peers: Vec::new(),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub service_path: PathBuf,
     /// Where commands connect.
     pub control_path: PathBuf,
+    /// Service sockets of the peer agents to follow, each once.
+    pub bootstrap_paths: Vec<PathBuf>,
     /// The pool's identity: certificates must be signed by it.
     pub cold_vkey: ColdVerificationKey,
     /// The network's parameters.
@@ -111,7 +113,13 @@ impl Config {
             Some(path) => read_network(&path, start)?,
             None => (Network::MAINNET, Vec::new()),
         };
+        let mut bootstrap_paths = bootstrap_paths(&arguments)
+            .or_else(|| files.iter().find_map(|f| f.bootstrap_paths.clone()))
+            .unwrap_or_default();
+        let mut seen = std::collections::BTreeSet::new();
+        bootstrap_paths.retain(|path| seen.insert(path.clone()));
         Ok(Self {
+            bootstrap_paths,
             service_path: setting!(service_address, service_path)
                 .unwrap_or_else(|| DEFAULT_SERVICE_PATH.into()),
             control_path: setting!(control_address, control_path)
@@ -126,6 +134,22 @@ impl Config {
             },
         })
     }
+}
+
+/// The peers of the command line, or else of the environment.
+fn bootstrap_paths(arguments: &RunArguments) -> Option<Vec<PathBuf>> {
+    if !arguments.bootstrap_address.is_empty() {
+        return Some(arguments.bootstrap_address.clone());
+    }
+    let given = std::env::var_os("KES_AGENT_BOOTSTRAP_PATHS")?;
+    Some(split_paths(&given))
+}
+
+/// Paths between colons; empty ones are none.
+fn split_paths(given: &std::ffi::OsStr) -> Vec<PathBuf> {
+    std::env::split_paths(given)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect()
 }
 
 /// The configuration files that are there, the strongest first.
