@@ -1,5 +1,6 @@
 //! What the whole-system tests share.
 
+pub mod peers_harness;
 pub mod pool;
 pub mod session;
 pub mod shared;

@@ -217,8 +217,11 @@ fn info_tells_what_is_installed_staged_and_connected() {
     let (start, end) = installed.period_times.unwrap();
     assert_eq!(end - start, 129_600);
     assert!((start..end).contains(&installed.now));
-    let dropped = info("control-29-info-after-drop-key").installed.unwrap();
-    assert!(dropped.bundle.is_none() && dropped.time.is_some());
+    assert_eq!(info("control-29-info-after-drop-key").installed, None);
+    assert_eq!(
+        info("control-26-info-after-expired-install").installed,
+        None
+    );
     let up = info("bootstrap-02-control-info-peer-up").peers;
     assert_eq!(
         up.iter().map(|p| p.connection).collect::<Vec<_>>(),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use kes_wire::genesis::Network;
 use kes_wire::protocol::control::rotation::{Answer, Refusal, RefusalCode, Request, Status};
+use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
@@ -16,15 +17,17 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::control;
 use crate::nodes::{Nodes, Peer};
-use crate::state::{Input, Now, Rules, State};
+use crate::peers::Peers;
+use crate::state::{Awaits, Input, Now, Rules, State};
 use crate::status;
-use crate::vault::{Done, Newest, Vault};
+use crate::vault::{Done, Heard, Newest, Vault};
 
 /// What all connections share.
 pub struct Agent {
     network: Network,
     vault: RefCell<Vault>,
     nodes: Rc<RefCell<Nodes>>,
+    peers: RefCell<Peers>,
 }
 
 impl Agent {
@@ -35,6 +38,7 @@ impl Agent {
             network,
             vault: RefCell::new(Vault::new(rules)),
             nodes: Rc::default(),
+            peers: RefCell::default(),
         }
     }
 
@@ -42,6 +46,12 @@ impl Agent {
     #[must_use]
     pub fn nodes(&self) -> &Rc<RefCell<Nodes>> {
         &self.nodes
+    }
+
+    /// The peer agents that are followed.
+    #[must_use]
+    pub fn peers(&self) -> &RefCell<Peers> {
+        &self.peers
     }
 
     /// Wakes whenever there may be something new to send to nodes.
@@ -109,6 +119,19 @@ impl Agent {
         look(self.vault.borrow().newest(now))
     }
 
+    /// Hears what a peer agent sent; the others are told where it is news.
+    pub fn hear(&self, message: ServiceMessage) -> Heard {
+        let now = self.now();
+        self.tick_at(now);
+        self.vault.borrow_mut().hear(now, message)
+    }
+
+    /// Whether a period or a time has come.
+    #[must_use]
+    pub fn has_come(&self, awaited: Awaits) -> bool {
+        awaited.has_come(self.now())
+    }
+
     /// Carries out a command.
     #[must_use]
     pub fn answer(&self, request: &Request) -> Answer {
@@ -122,7 +145,8 @@ impl Agent {
         let vault = self.vault.borrow();
         let nodes = self.nodes.borrow();
         let listed = matches!(request, Request::Status {});
-        let status = status::assemble(&vault, &self.network, time, &nodes, listed);
+        let mut status = status::assemble(&vault, &self.network, time, &nodes, listed);
+        status.peers = self.peers.borrow().list(vault.state());
         Answer::Done {
             changed: done.changed,
             notes: done.notes,

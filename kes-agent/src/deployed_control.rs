@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use kes_wire::net::DeployedControlServer;
 use kes_wire::protocol::control::deployed::{
-    AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo,
+    AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo, PeerConnection, PeerInfo,
 };
 use kes_wire::protocol::control::rotation::{
-    IfPending, ImportedOpCert, RefusalCode, Request, Status,
+    IfPending, ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request, Status,
 };
 use kes_wire::protocol::result::ResultCode;
 use kes_wire::protocol::stamp::Stamp;
@@ -127,7 +127,8 @@ fn info(agent: &Agent) -> AgentInfo {
 fn installed(state: &State) -> Option<InstalledInfo> {
     let time = |stamp: Stamp| Some(seconds(UnixTime(stamp.0)));
     match &state.active {
-        Active::Empty | Active::Expired { .. } => None,
+        // The reference shows nothing after a drop either, as recorded.
+        Active::Empty | Active::Expired { .. } | Active::Dropped { .. } => None,
         Active::Bundle {
             opcert,
             evolution,
@@ -142,15 +143,19 @@ fn installed(state: &State) -> Option<InstalledInfo> {
                 time: time(*stamp),
             })
         }
-        Active::Dropped { stamp, .. } => Some(InstalledInfo {
-            bundle: None,
-            time: time(*stamp),
-        }),
     }
 }
 
-fn peers(_status: &Status) -> Vec<kes_wire::protocol::control::deployed::PeerInfo> {
-    Vec::new()
+fn peers(status: &Status) -> Vec<PeerInfo> {
+    let show = |peer: &PeerStatus| PeerInfo {
+        address: peer.address.clone(),
+        connection: match peer.state {
+            PeerState::Up {} => PeerConnection::Up,
+            PeerState::Connecting { .. } => PeerConnection::Connecting,
+            PeerState::Down { .. } => PeerConnection::Down,
+        },
+    };
+    status.peers.iter().map(show).collect()
 }
 
 fn seconds(time: UnixTime) -> i64 {

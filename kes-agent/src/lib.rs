@@ -3,7 +3,7 @@
 //!
 //! A key's path: generated into the pending slot, certified, activated, evolved, sent, confirmed,
 //! wiped. [`state`] decides, [`vault`] holds the keys and does what the state says, [`agent`] adds
-//! the time, [`service`] and [`control`] speak to nodes and operators, [`run`] ties them to the
+//! the time, [`service`] and [`control`] speak to nodes and operators, [`peers`] follows other agents, [`run`] ties them to the
 //! system.
 
 pub mod agent;
@@ -15,6 +15,7 @@ pub mod identity;
 pub mod listener;
 pub mod logging;
 pub mod nodes;
+pub mod peers;
 pub mod run;
 pub mod service;
 pub mod sockets;

@@ -1,6 +1,8 @@
 //! `kes-agent run`: from settings to a running agent and down again.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use crate::logging::Log;
 use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
 use crate::state::Rules;
-use crate::{control, service, status};
+use crate::{control, peers, service, status};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -103,6 +105,8 @@ async fn serve(
     }
     let agent = Rc::new(Agent::new(config.network.clone(), rules));
     let connections = Connections::default();
+    let mut followed = Followed::default();
+    followed.follow(&config.bootstrap_paths, &agent, &connections);
     notify(&[NotifyState::Ready]);
     let mut upkeep = pin!(upkeep(&agent, &alarm));
     let signal = loop {
@@ -115,7 +119,11 @@ async fn serve(
                 let served = control::serve(Rc::clone(&agent), stream, peer);
                 connections.spawn("command", peer, served);
             }
-            _ = hangup.recv() => reload(&config, &resolve, log, &mut sockets),
+            _ = hangup.recv() => {
+                if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
+                    followed.follow(&new.bootstrap_paths, &agent, &connections);
+                }
+            }
             failure = &mut upkeep => return Err(system("the timer failed")(failure)),
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
@@ -134,12 +142,15 @@ fn reload(
     resolve: impl Fn() -> Result<Config, ConfigError>,
     log: &Log,
     sockets: &mut Sockets,
-) {
+) -> Option<Config> {
     if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, monotonic]);
     }
-    match resolve() {
-        Err(error) => tracing::error!("the configuration is not reloaded: {error}"),
+    let config = match resolve() {
+        Err(error) => {
+            tracing::error!("the configuration is not reloaded: {error}");
+            None
+        }
         Ok(config) => {
             log.set_level(config.log.level);
             for refused in sockets.reload(&config) {
@@ -152,9 +163,43 @@ fn reload(
                 );
             }
             tracing::info!("configuration reloaded");
+            Some(config)
+        }
+    };
+    notify(&[NotifyState::Ready]);
+    config
+}
+
+/// The peer agents that are followed, each by a task of its own.
+#[derive(Default)]
+struct Followed {
+    tasks: BTreeMap<PathBuf, CancellationToken>,
+}
+
+impl Followed {
+    /// Follows these peers and no others. What goes on with one that stays is not disturbed.
+    fn follow(&mut self, peers: &[PathBuf], agent: &Rc<Agent>, connections: &Connections) {
+        self.tasks.retain(|address, task| {
+            let stays = peers.contains(address);
+            if !stays {
+                task.cancel();
+            }
+            stays
+        });
+        for address in peers {
+            self.tasks.entry(address.clone()).or_insert_with(|| {
+                let stop = connections.stop.child_token();
+                let (token, follow) = (
+                    stop.clone(),
+                    peers::follow(Rc::clone(agent), address.clone()),
+                );
+                connections.tracker.spawn_local(async move {
+                    stop.run_until_cancelled(follow).await;
+                });
+                token
+            });
         }
     }
-    notify(&[NotifyState::Ready]);
 }
 
 /// The tasks of the connections there are.

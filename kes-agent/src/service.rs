@@ -107,8 +107,8 @@ struct Node {
     stream: UnixStream,
     version: ServiceVersion,
     entry: Entry,
-    /// The newest state it was sent.
-    newest_sent: Option<Stamp>,
+    /// The newest state it was sent, and whether that was a drop: one wins a tie.
+    newest_sent: Option<(Stamp, bool)>,
     /// Until when its answer is awaited.
     awaiting: Option<Instant>,
     /// What has arrived of its answer.
@@ -123,8 +123,9 @@ impl Node {
                 Newest::Nothing => return Ok(None),
                 Newest::Key { stamp, .. } | Newest::Dropped { stamp } => stamp,
             };
+            let this = (stamp, matches!(newest, Newest::Dropped { .. }));
             match self.newest_sent {
-                Some(sent) if stamp <= sent => return Ok(None),
+                Some(sent) if this <= sent => return Ok(None),
                 Some(_) if !self.version.takes_further_states() => return Err(Failed::Outgrown),
                 Some(_) | None => {}
             }
@@ -138,12 +139,12 @@ impl Node {
                     None => return Ok(None),
                 },
             }
-            Ok(Some(stamp))
+            Ok(Some(this))
         });
         match sent {
             Ok(None) => {}
-            Ok(Some(stamp)) => {
-                self.newest_sent = Some(stamp);
+            Ok(Some((stamp, drop))) => {
+                self.newest_sent = Some((stamp, drop));
                 self.awaiting = Some(Instant::now() + ANSWER_DEADLINE);
                 self.entry.sent(stamp);
             }

@@ -62,6 +62,7 @@ pub fn assemble(
         nodes: if list_nodes { nodes.list() } else { Vec::new() },
         memory: memory(),
         warnings,
+        peers: Vec::new(),
     }
 }
 
@@ -137,7 +138,7 @@ impl View<'_> {
                 opcert: self.opcert(opcert),
             },
             Active::Dropped { vkey, stamp } => ActiveStatus::Dropped {
-                vkey: Some(*vkey),
+                vkey: *vkey,
                 since: time(*stamp),
             },
         }

@@ -6,12 +6,13 @@
 
 use kes_wire::opcert::OpCert;
 use kes_wire::protocol::control::rotation::{IfPending, Note, Refusal, RefusalCode};
+use kes_wire::protocol::service::{ReceivedKey, ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
-use kes_wire::sum6kes::{EvolveError, SignKey};
+use kes_wire::sum6kes::{DamagedKey, EvolveError, SignKey};
 use kes_wire::sys::memory::LockError;
 use tokio::sync::watch;
 
-use crate::state::{Effect, Input, Now, Rules, Served, State};
+use crate::state::{Awaits, Effect, Input, Now, Outcome, PeerAnswer, Rules, Served, State};
 
 /// What an input did.
 pub struct Done {
@@ -30,6 +31,20 @@ impl Done {
             notes: Vec::new(),
         }
     }
+}
+
+/// What became of something that a peer sent.
+pub struct Heard {
+    /// What the peer is answered.
+    pub result: ServiceResult,
+    /// The answer's stable name.
+    pub name: &'static str,
+    /// What was taken, or declined and why.
+    pub sentence: String,
+    /// What has to come before it may be taken after all.
+    pub awaits: Option<Awaits>,
+    /// The stamp of what is held afterwards.
+    pub held: Option<Stamp>,
 }
 
 /// What there is to send to a node now.
@@ -58,6 +73,8 @@ pub struct Vault {
     state: State,
     /// A key that was generated and is not in a slot yet.
     generated: Option<SignKey>,
+    /// A key that came from a peer and is not in the slot yet.
+    received: Option<SignKey>,
     pending: Option<SignKey>,
     active: Option<SignKey>,
     announcements: watch::Sender<()>,
@@ -82,6 +99,7 @@ impl Vault {
             rules,
             state: State::new(),
             generated: None,
+            received: None,
             pending: None,
             active: None,
             announcements: watch::Sender::new(()),
@@ -136,6 +154,10 @@ impl Vault {
     /// The [`Refusal`]; nothing has changed then.
     pub fn submit(&mut self, now: Now, input: &Input) -> Result<Done, Refusal> {
         let outcome = self.state.apply(&self.rules, now, input)?;
+        self.carry_out(outcome)
+    }
+
+    fn carry_out(&mut self, outcome: Outcome) -> Result<Done, Refusal> {
         for effect in &outcome.effects {
             self.perform(effect).map_err(|error| failed(&error))?;
         }
@@ -149,6 +171,90 @@ impl Vault {
         })
     }
 
+    /// Hears what a peer agent sent. A key is checked whole before the state is asked; it is wiped
+    /// here unless the state takes it.
+    pub fn hear(&mut self, now: Now, message: ServiceMessage) -> Heard {
+        let input = match message {
+            ServiceMessage::Dropped { stamp } => Input::PeerDropped { stamp },
+            ServiceMessage::Key(ReceivedKey {
+                stamp,
+                secret,
+                evolution,
+                opcert,
+            }) => match SignKey::from_bytes(secret, evolution, &opcert.kes_vkey) {
+                Ok(key) => {
+                    self.received = Some(key);
+                    Input::PeerKey {
+                        // Older versions say no time: it is older than any that has one.
+                        stamp: stamp.unwrap_or_default(),
+                        opcert,
+                        evolution,
+                    }
+                }
+                Err(DamagedKey::Lock(error)) => {
+                    return self.not_heard(ServiceResult::Unknown, "no-locked-memory", &error);
+                }
+                Err(damaged) => {
+                    return self.not_heard(ServiceResult::InvalidOpCert, "damaged", &damaged);
+                }
+            },
+        };
+        let heard = self.hear_input(now, &input);
+        self.received = None;
+        heard
+    }
+
+    fn hear_input(&mut self, now: Now, input: &Input) -> Heard {
+        let outcome = match self.state.apply(&self.rules, now, input) {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                return self.not_heard(ServiceResult::Unknown, "internal", &refusal.sentence);
+            }
+        };
+        let answer = outcome.answer;
+        if let Err(refusal) = self.carry_out(outcome) {
+            return self.not_heard(ServiceResult::Unknown, "internal", &refusal.sentence);
+        }
+        let Some(answer) = answer else {
+            return self.not_heard(ServiceResult::Unknown, "internal", &"no answer");
+        };
+        let sentence = match (answer, input) {
+            (PeerAnswer::Declined(declined), _) => declined.to_string(),
+            (
+                PeerAnswer::Taken | PeerAnswer::Equal,
+                Input::PeerKey {
+                    opcert, evolution, ..
+                },
+            ) => format!(
+                "key {}, counter {}, from period {}, sent at evolution {evolution}",
+                opcert.kes_vkey, opcert.counter, opcert.start_period
+            ),
+            (PeerAnswer::Taken | PeerAnswer::Equal, _) => "the key was dropped".to_owned(),
+        };
+        Heard {
+            result: answer.result(),
+            name: answer.name(),
+            sentence,
+            awaits: answer.awaits(),
+            held: self.state.active.stamp(),
+        }
+    }
+
+    fn not_heard(
+        &self,
+        result: ServiceResult,
+        name: &'static str,
+        reason: &dyn std::fmt::Display,
+    ) -> Heard {
+        Heard {
+            result,
+            name,
+            sentence: reason.to_string(),
+            awaits: None,
+            held: self.state.active.stamp(),
+        }
+    }
+
     /// Carries out one effect on the keys.
     fn perform(&mut self, effect: &Effect) -> Result<(), EffectError> {
         match effect {
@@ -160,6 +266,9 @@ impl Vault {
             Effect::WipePending => self.pending = None,
             Effect::MovePendingToActive => {
                 self.active = Some(self.pending.take().ok_or(EffectError::NoSuchKey)?);
+            }
+            Effect::MoveReceivedToActive => {
+                self.active = Some(self.received.take().ok_or(EffectError::NoSuchKey)?);
             }
             Effect::EvolveActive { to } => {
                 self.active

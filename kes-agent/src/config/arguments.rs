@@ -37,6 +37,11 @@ pub struct RunArguments {
     #[arg(short, long, value_name = "PATH", env = "KES_AGENT_CONTROL_PATH")]
     pub control_address: Option<OsString>,
 
+    /// Service socket of another agent of the pool, to have its key from it; any number of times
+    /// [env: KES_AGENT_BOOTSTRAP_PATHS=PATH:PATH...]
+    #[arg(short, long, value_name = "PATH")]
+    pub bootstrap_address: Vec<PathBuf>,
+
     /// The pool's cold verification key (cold.vkey); required, here or in a configuration file
     #[arg(long, value_name = "FILE", env = "KES_AGENT_COLD_VK")]
     pub cold_verification_key: Option<PathBuf>,

@@ -18,6 +18,7 @@ const MOST_BYTES: usize = 64 * 1024;
 pub(super) struct FileSettings {
     pub(super) service_path: Option<String>,
     pub(super) control_path: Option<String>,
+    pub(super) bootstrap_paths: Option<Vec<PathBuf>>,
     pub(super) cold_vkey: Option<PathBuf>,
     pub(super) genesis_file: Option<PathBuf>,
     pub(super) shelley_start_slot: Option<u64>,

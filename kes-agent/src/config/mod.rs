@@ -27,6 +27,8 @@ pub struct Config {
     pub service_path: Option<PathBuf>,
     /// Where commands connect, if anywhere.
     pub control_path: Option<PathBuf>,
+    /// Service sockets of the peer agents to follow, each once.
+    pub bootstrap_paths: Vec<PathBuf>,
     /// The pool's identity: certificates must be signed by it.
     pub cold_vkey: ColdVerificationKey,
     /// The network's parameters.
@@ -126,7 +128,13 @@ impl Config {
             Some(path) => read_network(&path, start)?,
             None => (Network::MAINNET, Vec::new()),
         };
+        let mut bootstrap_paths = bootstrap_paths(&arguments)
+            .or_else(|| files.iter().find_map(|f| f.bootstrap_paths.clone()))
+            .unwrap_or_default();
+        let mut seen = std::collections::BTreeSet::new();
+        bootstrap_paths.retain(|path| seen.insert(path.clone()));
         Ok(Self {
+            bootstrap_paths,
             service_path: socket_path(
                 arguments.service_address,
                 files.iter().find_map(|f| f.service_path.clone()),
@@ -159,6 +167,22 @@ fn socket_path(argument: Option<OsString>, file: Option<String>, default: &str) 
         .or_else(|| file.map(OsString::from))
         .unwrap_or_else(|| default.into());
     (!path.is_empty()).then(|| path.into())
+}
+
+/// The peers of the command line, or else of the environment.
+fn bootstrap_paths(arguments: &RunArguments) -> Option<Vec<PathBuf>> {
+    if !arguments.bootstrap_address.is_empty() {
+        return Some(arguments.bootstrap_address.clone());
+    }
+    let given = std::env::var_os("KES_AGENT_BOOTSTRAP_PATHS")?;
+    Some(split_paths(&given))
+}
+
+/// Paths between colons; empty ones are none.
+fn split_paths(given: &std::ffi::OsStr) -> Vec<PathBuf> {
+    std::env::split_paths(given)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect()
 }
 
 /// The configuration files that are there, the strongest first.

@@ -129,7 +129,10 @@ impl State {
         };
         let stamp = self.next_stamp(now);
         let state = Self {
-            active: Active::Dropped { vkey, stamp },
+            active: Active::Dropped {
+                vkey: Some(vkey),
+                stamp,
+            },
             newest_stamp: stamp,
             ..self.clone()
         };
@@ -298,7 +301,7 @@ mod tests {
         let active_until = |expiry: u64| bundle(2, 4, expiry - 62, 0);
         let stamp = Stamp(1);
         let dropped = Active::Dropped {
-            vkey: vkey(2),
+            vkey: Some(vkey(2)),
             stamp,
         };
         for (active, start, gap, periods) in [
@@ -333,7 +336,7 @@ mod tests {
     fn the_mark_is_lowered_when_the_operator_says_so() {
         let stamp = Stamp(1);
         let dropped = Active::Dropped {
-            vkey: vkey(2),
+            vkey: Some(vkey(2)),
             stamp,
         };
         for start in [100, 110] {
@@ -370,7 +373,7 @@ mod tests {
                     .apply(&rules(), now(time, 100), &Input::DropActive)
                     .unwrap();
                 assert_eq!(outcome.effects, effects);
-                let vkey = vkey(2);
+                let vkey = Some(vkey(2));
                 assert_eq!(outcome.state.active, Active::Dropped { vkey, stamp });
                 assert_eq!(outcome.state.newest_stamp, stamp);
                 assert_eq!(outcome.state.high_water_mark, Some(4));

@@ -100,7 +100,7 @@ mod tests {
             (Active::Empty, true),
             (
                 Active::Dropped {
-                    vkey: vkey(1),
+                    vkey: Some(vkey(1)),
                     stamp,
                 },
                 true,

@@ -13,6 +13,7 @@
 //! | only a checked certificate becomes active, all at once or not at all | [`active`] |
 //! | of this pool, for this key, within its periods | [`certificate`] |
 //! | not older than a key served before | [`counters`] |
+//! | what is taken from a peer agent, and what is passed on | [`peers`] |
 //! | evolve, expire, begin what is scheduled | [`tick`] |
 //! | never served early, expired or ahead | [`served`] |
 //! | a newer state has a newer stamp | [`stamps`] |
@@ -21,6 +22,7 @@
 mod active;
 mod certificate;
 mod counters;
+mod peers;
 mod pending;
 mod served;
 mod stamps;
@@ -40,6 +42,7 @@ use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 
 pub use certificate::Phase;
+pub use peers::{Awaits, Declined, FUTURE_TOLERANCE, PeerAnswer};
 pub use served::{Served, Withheld};
 
 /// What is fixed when the agent starts.
@@ -124,8 +127,8 @@ pub enum Active {
     },
     /// Dropped by an operator: a tombstone, which tells nodes to stop using the key.
     Dropped {
-        /// The key that was dropped.
-        vkey: VerificationKey,
+        /// The key that was dropped; `None` where only a peer's word of the drop came.
+        vkey: Option<VerificationKey>,
         /// When.
         stamp: Stamp,
     },
@@ -169,6 +172,22 @@ pub enum Input {
     DropPending,
     /// Wipe the active key and leave a tombstone.
     DropActive,
+    /// A peer agent sent a key. The executor has received it and found it whole and to be the
+    /// certificate's; where the outcome does not move it into the active slot it is wiped. Never
+    /// refused: [`Outcome::answer`] says what the peer is told.
+    PeerKey {
+        /// When it was installed, as the peer says.
+        stamp: Stamp,
+        /// Its certificate.
+        opcert: OpCert,
+        /// The evolution at which it came.
+        evolution: Evolution,
+    },
+    /// A peer agent sent word of a drop. Never refused.
+    PeerDropped {
+        /// When, as the peer says.
+        stamp: Stamp,
+    },
     /// Time has passed, or may have. Never refused; applied twice it changes nothing.
     Tick,
 }
@@ -186,6 +205,8 @@ pub enum Effect {
     WipePending,
     /// Move the pending key into the active slot, over what is wiped there.
     MovePendingToActive,
+    /// Move the key received from a peer into the active slot, over what is wiped there.
+    MoveReceivedToActive,
     /// Evolve the active key, wiping what it was.
     EvolveActive {
         /// The evolution to reach; higher than the present one.
@@ -209,6 +230,8 @@ pub struct Outcome {
     pub effects: Vec<Effect>,
     /// What an operator should know beside it.
     pub notes: Vec<Note>,
+    /// What a peer is answered, where the input came from one.
+    pub answer: Option<PeerAnswer>,
 }
 
 impl State {
@@ -241,6 +264,12 @@ impl State {
             } => self.activate(rules, now, import.as_ref(), *allow_lower_counter),
             Input::DropPending => self.drop_pending(),
             Input::DropActive => self.drop_active(now),
+            Input::PeerKey {
+                stamp,
+                opcert,
+                evolution,
+            } => Ok(self.peer_key(rules, now, *stamp, opcert, *evolution)),
+            Input::PeerDropped { stamp } => Ok(self.peer_dropped(now, *stamp)),
             Input::Tick => Ok(self.tick(rules, now)),
         }
     }
@@ -256,6 +285,7 @@ impl State {
             state,
             effects,
             notes,
+            answer: None,
         }
     }
 }

@@ -12,10 +12,13 @@ use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 use proptest::prelude::*;
 
-use steps::{Cert, Passes, Step, Which, steps};
+use steps::{Cert, Passes, PeerKey, Step, Which, steps};
 
 use super::testing::{cold, opcert, rules, vkey};
-use super::{Active, Effect, Input, Now, Outcome, Pending, Phase, Served, State};
+use super::{
+    Active, Effect, FUTURE_TOLERANCE, Input, Now, Outcome, PeerAnswer, Pending, Phase, Served,
+    State,
+};
 
 /// A secret, by its name.
 type Secret = (VerificationKey, Evolution);
@@ -24,6 +27,7 @@ type Secret = (VerificationKey, Evolution);
 #[derive(Debug, Default)]
 struct Memory {
     generated: Option<Secret>,
+    received: Option<Secret>,
     pending: Option<Secret>,
     active: Option<Secret>,
 }
@@ -39,6 +43,9 @@ impl Memory {
                 Effect::WipePending => assert!(self.pending.take().is_some()),
                 Effect::MovePendingToActive => {
                     self.active = Some(self.pending.take().expect("a key is pending"));
+                }
+                Effect::MoveReceivedToActive => {
+                    self.active = Some(self.received.take().expect("a key was received"));
                 }
                 Effect::EvolveActive { to } => {
                     let (_, held) = self.active.as_mut().expect("a key is active");
@@ -94,6 +101,8 @@ fn import_of(input: &Input) -> Option<(ImportedOpCert, bool)> {
         | Input::Generated { .. }
         | Input::DropPending
         | Input::DropActive
+        | Input::PeerKey { .. }
+        | Input::PeerDropped { .. }
         | Input::Tick => None,
     }
 }
@@ -178,9 +187,20 @@ impl World {
             },
             Step::DropPending => Input::DropPending,
             Step::DropActive => Input::DropActive,
+            Step::PeerKey(word) => self.peer_key(word),
+            Step::PeerDropped(stamp) => Input::PeerDropped {
+                stamp: Stamp(stamp.from(self.state.newest_stamp.0)),
+            },
             Step::Tick => Input::Tick,
         };
+        if let Input::PeerKey {
+            opcert, evolution, ..
+        } = &input
+        {
+            self.memory.received = Some((opcert.kes_vkey, *evolution));
+        }
         let effects = self.apply(&input);
+        self.memory.received = None;
         if let Some(if_pending) = asked_before {
             self.generate(if_pending);
         }
@@ -192,6 +212,24 @@ impl World {
             } else {
                 self.generate(*if_pending);
             }
+        }
+    }
+
+    fn peer_key(&self, word: &PeerKey) -> Input {
+        let start = word.start.from(self.now.period.0);
+        let wanted = self.now.period.0.saturating_sub(start);
+        let evolution = u32::try_from(word.evolution.from(wanted)).unwrap_or(u32::MAX);
+        let fresh = opcert(
+            word.cold,
+            201 + word.key,
+            word.counter.from(self.state.high_water_mark.unwrap_or(5)),
+            start,
+        );
+        let held = self.state.active.certificate().filter(|_| word.held);
+        Input::PeerKey {
+            stamp: Stamp(word.stamp.from(self.state.newest_stamp.0)),
+            opcert: held.copied().unwrap_or(fresh),
+            evolution: Evolution(evolution),
         }
     }
 
@@ -215,7 +253,13 @@ impl World {
                 outcome.effects
             }
             Err(refusal) => {
-                assert!(!matches!(input, Input::Tick), "a tick is never refused");
+                assert!(
+                    !matches!(
+                        input,
+                        Input::Tick | Input::PeerKey { .. } | Input::PeerDropped { .. }
+                    ),
+                    "a tick and a peer are never refused"
+                );
                 assert!(!refusal.sentence.is_empty() && !refusal.next_step.is_empty());
                 self.check_state();
                 Vec::new()
@@ -227,6 +271,9 @@ impl World {
         let after = &outcome.state;
         let installed = outcome.effects.contains(&Effect::MovePendingToActive);
         let announced = outcome.effects.contains(&Effect::Announce);
+        let received = outcome.effects.contains(&Effect::MoveReceivedToActive);
+        let from_peer = matches!(input, Input::PeerKey { .. } | Input::PeerDropped { .. });
+        self.peers_keep_the_rules(before, input, outcome);
 
         // Nothing pending is lost by a mistake.
         if let Some(vkey) = before.pending.vkey()
@@ -267,7 +314,12 @@ impl World {
         }
 
         // Stamps increase with every install and drop, and with nothing else.
-        assert_eq!(announced, after.newest_stamp > before.newest_stamp);
+        assert_eq!(
+            announced,
+            after.newest_stamp > before.newest_stamp
+                // A drop wins a tie, and nothing is outranked by anything.
+                || announced && from_peer && after.newest_stamp == before.newest_stamp
+        );
         if announced {
             let (Active::Bundle { stamp, .. } | Active::Dropped { stamp, .. }) = after.active
             else {
@@ -283,6 +335,7 @@ impl World {
             opcert, evolution, ..
         } = &before.active
             && !installed
+            && !received
         {
             match &after.active {
                 Active::Bundle {
@@ -293,7 +346,12 @@ impl World {
                 Active::Expired { opcert: still, .. } => {
                     assert!(still == opcert && !self.lasts(opcert));
                 }
-                Active::Dropped { .. } => assert_eq!(input, &Input::DropActive),
+                Active::Dropped { .. } => {
+                    assert!(matches!(
+                        input,
+                        Input::DropActive | Input::PeerDropped { .. }
+                    ));
+                }
                 Active::Empty => panic!("{input:?} lost {before:?}"),
             }
         }
@@ -306,7 +364,9 @@ impl World {
                 ..
             }
         ) && is_vacant(before);
-        if !installed {
+        if received && let Active::Bundle { opcert, .. } = &after.active {
+            self.served = self.served.max(Some(opcert.counter));
+        } else if !installed {
             assert!(
                 after.high_water_mark <= before.high_water_mark,
                 "raised by no install"
@@ -329,6 +389,46 @@ impl World {
                 Pending::Empty | Pending::Scheduled { .. }
             ));
         }
+    }
+
+    /// What comes from a peer is newer and no step back, and touches nothing else.
+    fn peers_keep_the_rules(&self, before: &State, input: &Input, outcome: &Outcome) {
+        let after = &outcome.state;
+        let (stamp, opcert) = match input {
+            Input::PeerKey { stamp, opcert, .. } => (*stamp, Some(opcert)),
+            Input::PeerDropped { stamp } => (*stamp, None),
+            _ => {
+                assert_eq!(outcome.answer, None);
+                return;
+            }
+        };
+        let answer = outcome.answer.expect("a peer is always answered");
+        assert_eq!(outcome.changed, answer == PeerAnswer::Taken);
+        assert_eq!(after.pending, before.pending);
+        assert!(after.high_water_mark >= before.high_water_mark);
+        if answer != PeerAnswer::Taken {
+            assert!(outcome.effects.is_empty());
+            return;
+        }
+        assert!(stamp.0 <= self.now.stamp.0.saturating_add(FUTURE_TOLERANCE));
+        assert_eq!(after.active.stamp(), Some(stamp), "never stamped anew");
+        if let Some(ours) = before.active.stamp() {
+            assert!(stamp > ours || stamp == ours && opcert.is_none());
+        }
+        if let Some(theirs) = opcert {
+            assert!(theirs.is_signed_by(&rules().cold_vkey));
+            let ours = before.active.certificate();
+            assert!(ours.is_none_or(|ours| theirs.counter >= ours.counter));
+            assert!(matches!(
+                after.served(&rules(), self.now),
+                Served::Bundle { .. }
+            ));
+        }
+        // What was taken is equal from now on, so that loops end.
+        let again = after
+            .apply(&rules(), self.now, input)
+            .expect("never refused");
+        assert_eq!(again.answer, Some(PeerAnswer::Equal));
     }
 
     fn check_state(&self) {
@@ -457,6 +557,21 @@ fn the_sequences_reach_every_state() {
             saw(
                 "installed over a bundle",
                 bundle(&before) && bundle(state) && before.newest_stamp < state.newest_stamp,
+            );
+            let peer = |s: &State| {
+                s.active
+                    .certificate()
+                    .is_some_and(|opcert| opcert.kes_vkey.0[0] > 200)
+            };
+            let replaced = before.active.stamp() < state.active.stamp();
+            saw("taken from a peer", replaced && peer(state));
+            saw(
+                "taken from a peer over a key",
+                replaced && peer(state) && before.active.certificate().is_some(),
+            );
+            saw(
+                "dropped by a peer",
+                replaced && matches!(step, Step::PeerDropped(_)),
             );
             saw("mark lowered", mark < before.high_water_mark);
             saw("highest counter", mark == Some(u64::MAX));

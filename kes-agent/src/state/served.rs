@@ -25,8 +25,8 @@ pub enum Served {
     },
     /// The word that the key was dropped.
     Tombstone {
-        /// The key that was dropped.
-        vkey: VerificationKey,
+        /// The key that was dropped, where it is known.
+        vkey: Option<VerificationKey>,
         /// The drop's stamp.
         stamp: Stamp,
     },
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_no_bundle() {
         let stamp = Stamp(1);
-        let vkey = vkey(1);
+        let vkey = Some(vkey(1));
         let expired = Active::Expired {
             opcert: opcert(0, 1, 5, 100),
             stamp,

@@ -1,7 +1,8 @@
 //! `kes-cli status`
 
 use kes_wire::protocol::control::rotation::{
-    ActiveStatus, NodeState, NodeStatus, OpCertStatus, PendingStatus, Request, Status,
+    ActiveStatus, NodeState, NodeStatus, OpCertStatus, PeerState, PeerStatus, PendingStatus,
+    Request, Status,
 };
 
 use super::call;
@@ -46,6 +47,12 @@ fn describe(status: &Status) -> Vec<String> {
     });
     lines.push(format!("Nodes     {} connected", status.connected_nodes));
     lines.extend(status.nodes.iter().map(|node| describe_node(node, status)));
+    lines.extend(
+        status
+            .peers
+            .iter()
+            .flat_map(|peer| describe_peer(peer, status)),
+    );
     lines.push(format!("Memory    {}", status.memory.kind));
     for protection in &status.memory.protections {
         let word = if protection.in_force { "yes" } else { "NO " };
@@ -150,4 +157,36 @@ fn describe_node(node: &NodeStatus, status: &Status) -> String {
         node.uid,
         relative(node.connected_since, status.now)
     )
+}
+
+fn describe_peer(peer: &PeerStatus, status: &Status) -> Vec<String> {
+    let state = match &peer.state {
+        PeerState::Up {} => "up".to_owned(),
+        PeerState::Connecting { why: None } => "connecting".to_owned(),
+        PeerState::Connecting { why: Some(why) } => format!("connecting: {why}"),
+        PeerState::Down { why } => format!("DOWN: {why}"),
+    };
+    let mut lines = vec![format!(
+        "Peer      {} {state}, {}",
+        peer.address,
+        relative(peer.since, status.now)
+    )];
+    if let Some(at) = peer.last_key_at {
+        lines.push(format!(
+            "          last key {at} ({})",
+            relative(at, status.now)
+        ));
+    }
+    if let Some(answer) = &peer.last_answer {
+        lines.push(format!(
+            "          last answer {}: {}",
+            answer.code, answer.sentence
+        ));
+    }
+    lines.extend(
+        peer.hint
+            .iter()
+            .map(|hint| format!("          {}", hint.sentence)),
+    );
+    lines
 }

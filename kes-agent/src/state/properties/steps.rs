@@ -12,7 +12,24 @@ pub(super) enum Step {
     Activate(Option<Cert>, bool),
     DropPending,
     DropActive,
+    PeerKey(PeerKey),
+    PeerDropped(Number),
     Tick,
+}
+
+/// A key that a peer sends.
+#[derive(Debug, Clone)]
+pub(super) struct PeerKey {
+    pub(super) cold: u8,
+    pub(super) key: u8,
+    /// With the certificate that is held here.
+    pub(super) held: bool,
+    pub(super) counter: Number,
+    pub(super) start: Number,
+    /// In relation to what the period asks for.
+    pub(super) evolution: Number,
+    /// In relation to the newest known.
+    pub(super) stamp: Number,
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +107,29 @@ fn certs() -> impl Strategy<Value = Cert> {
     })
 }
 
+fn peer_keys() -> impl Strategy<Value = PeerKey> {
+    (
+        prop_oneof![12 => Just(0), 1 => Just(9)],
+        0..40u8,
+        prop::bool::weighted(0.2),
+        numbers(-1..=2),
+        prop_oneof![4 => numbers(-3..=3), 1 => numbers(-70..=70)],
+        numbers(-3..=1),
+        numbers(-2..=5),
+    )
+        .prop_map(
+            |(cold, key, held, counter, start, evolution, stamp)| PeerKey {
+                cold,
+                key,
+                held,
+                counter,
+                start,
+                evolution,
+                stamp,
+            },
+        )
+}
+
 pub(super) fn steps() -> impl Strategy<Value = Vec<(Passes, Step)>> {
     let if_pending = prop_oneof![
         3 => Just(IfPending::Refuse),
@@ -102,6 +142,8 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<(Passes, Step)>> {
         5 => (prop::option::of(certs()), any::<bool>()).prop_map(|(c, a)| Step::Activate(c, a)),
         1 => Just(Step::DropPending),
         1 => Just(Step::DropActive),
+        3 => peer_keys().prop_map(Step::PeerKey),
+        1 => numbers(-2..=5).prop_map(Step::PeerDropped),
         4 => Just(Step::Tick),
     ];
     let period = prop_oneof![

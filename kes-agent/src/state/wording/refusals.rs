@@ -310,7 +310,7 @@ fn whose(opcert: &OpCert, active: &Active) -> &'static str {
         Active::Expired { opcert: held, .. } if held.kes_vkey == opcert.kes_vkey => {
             "; it is for the key that has expired, which is wiped"
         }
-        Active::Dropped { vkey, .. } if *vkey == opcert.kes_vkey => {
+        Active::Dropped { vkey, .. } if *vkey == Some(opcert.kes_vkey) => {
             "; it is for the key that was dropped, which is wiped"
         }
         Active::Empty | Active::Bundle { .. } | Active::Expired { .. } | Active::Dropped { .. } => {

@@ -319,6 +319,10 @@ pub struct Status {
     #[n(14)]
     #[cbor(default)]
     pub warnings: Vec<Note>,
+    /// The peer agents that this one follows, by address.
+    #[n(15)]
+    #[cbor(default)]
+    pub peers: Vec<PeerStatus>,
 }
 
 impl Status {
@@ -489,6 +493,55 @@ pub enum NodeState {
     /// It has declined the newest state.
     #[n(3)]
     Declined,
+}
+
+/// A peer agent that this one follows.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct PeerStatus {
+    /// The path of its service socket, as configured.
+    #[n(0)]
+    pub address: String,
+    /// Whether there is a connection.
+    #[n(1)]
+    pub state: PeerState,
+    /// Since when.
+    #[n(2)]
+    pub since: UnixTime,
+    /// When it last sent a key.
+    #[n(3)]
+    pub last_key_at: Option<UnixTime>,
+    /// What became of the last it sent, a key or word of a drop: `taken`, `equal` or why it was
+    /// declined.
+    #[n(4)]
+    pub last_answer: Option<Note>,
+    /// What to make of it and, where there is something to do, what.
+    #[n(5)]
+    pub hint: Option<Note>,
+}
+
+/// The connection to a peer agent.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(map)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum PeerState {
+    /// There is one.
+    #[n(0)]
+    Up {},
+    /// There has been none yet; it is tried again and again.
+    #[n(1)]
+    Connecting {
+        /// Why the last attempt failed.
+        #[n(0)]
+        why: Option<String>,
+    },
+    /// It was lost; it is tried again and again.
+    #[n(2)]
+    Down {
+        /// Why there is none.
+        #[n(0)]
+        why: String,
+    },
 }
 
 /// How the keys are kept in memory.

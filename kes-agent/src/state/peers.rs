@@ -1,0 +1,594 @@
+//! **A peer's state replaces ours only if it is newer and no step back**: its stamp is newer (a
+//! drop also wins a tie), its counter is not below that of the key we hold, its certificate is
+//! this pool's and signs in this period, its key is not ahead of it. All else is declined, and
+//! what we hold stays.
+//!
+//! This is the deployed rule, a partial order: of two agents each may hold what the other refuses.
+//! They are left alone and an operator is told ([`Declined::EachRefuses`]). What is taken keeps its
+//! stamp, so that a loop of agents settles: the state that comes back is an equal one, which is
+//! answered as outdated and goes no further. A key dropped at a stamp never comes back with that
+//! stamp or an older one.
+
+use kes_wire::opcert::OpCert;
+use kes_wire::period::{Evolution, KesPeriod};
+use kes_wire::protocol::service::ServiceResult;
+use kes_wire::protocol::stamp::Stamp;
+use kes_wire::unix_time::UnixTime;
+
+use super::certificate::Phase;
+use super::{Active, Effect, Now, Outcome, Rules, State};
+
+/// How far ahead of our time a peer's stamp may be, in microseconds: five minutes. A stamp of the
+/// far future, once taken, would outrank every later install and drop.
+pub const FUTURE_TOLERANCE: u64 = 5 * 60 * 1_000_000;
+
+/// What a peer is answered, with what the log says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerAnswer {
+    /// Its state is ours now.
+    Taken,
+    /// It is ours already; nothing is passed on.
+    Equal,
+    /// It is not taken; what we hold is unchanged.
+    Declined(Declined),
+}
+
+/// Why a peer's state is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Declined {
+    /// Not signed by our cold key.
+    #[error(
+        "its certificate is not signed by this pool's cold key: is the peer an agent of the same \
+         pool?"
+    )]
+    Foreign,
+    /// The certificate's last period has passed.
+    #[error("its certificate does not sign from period {expiry} on, and now is period {now}")]
+    Expired {
+        /// The first period in which it does not sign.
+        expiry: KesPeriod,
+        /// The current period.
+        now: KesPeriod,
+    },
+    /// The stamp is too far ahead.
+    #[error(
+        "its stamp {} is more than 5 minutes ahead of this agent's time {}: check both clocks",
+        UnixTime(.stamp.0), UnixTime(.now.0)
+    )]
+    FutureStamp {
+        /// Its stamp.
+        stamp: Stamp,
+        /// Our time.
+        now: Stamp,
+    },
+    /// What we hold is newer.
+    #[error("it is of {}, and what this agent holds is newer, of {}", UnixTime(.theirs.0), UnixTime(.ours.0))]
+    Older {
+        /// Its stamp.
+        theirs: Stamp,
+        /// Ours.
+        ours: Stamp,
+    },
+    /// A key of before a drop that we know of.
+    #[error(
+        "the key of {} was dropped: this agent knows of a drop of {}", UnixTime(.key.0), UnixTime(.drop.0)
+    )]
+    DroppedSince {
+        /// The key's stamp.
+        key: Stamp,
+        /// The drop's, not older.
+        drop: Stamp,
+    },
+    /// Its stamp is newer but its counter lower, or the other way round, or the stamps are the
+    /// same with other certificates: the peer declines ours as we decline its.
+    #[error(
+        "each holds what the other refuses: its key has counter {their_counter}, installed {}; \
+         this agent's has counter {our_counter}, installed {}",
+        UnixTime(.theirs.0), UnixTime(.ours.0)
+    )]
+    EachRefuses {
+        /// Its counter.
+        their_counter: u64,
+        /// Our key's counter.
+        our_counter: u64,
+        /// Its stamp.
+        theirs: Stamp,
+        /// Our stamp.
+        ours: Stamp,
+    },
+    /// Its first period is still ahead. It may be taken when that begins.
+    #[error("its certificate starts in period {start}, and now is period {now}; asked again then")]
+    Early {
+        /// The first period.
+        start: KesPeriod,
+        /// The current period.
+        now: KesPeriod,
+    },
+    /// The key is evolved past our period. It may be taken when that has come.
+    #[error(
+        "its key is at evolution {held}, and this agent's time asks for {wanted}: check both \
+         clocks; asked again when that period begins"
+    )]
+    Ahead {
+        /// The period of its evolution.
+        period: KesPeriod,
+        /// Where it is.
+        held: Evolution,
+        /// Where it would have to be.
+        wanted: Evolution,
+    },
+}
+
+/// What has to come before a declined state may be taken after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Awaits {
+    /// This period.
+    Period(KesPeriod),
+    /// This time.
+    Time(Stamp),
+}
+
+impl Awaits {
+    /// Whether it has come.
+    #[must_use]
+    pub fn has_come(self, now: Now) -> bool {
+        match self {
+            Self::Period(period) => now.period >= period,
+            Self::Time(stamp) => now.stamp >= stamp,
+        }
+    }
+}
+
+impl PeerAnswer {
+    /// The answer on the wire. The deployed protocol has a code for a stamp or counter that is
+    /// not acceptable and one for a certificate; nothing else fits.
+    #[must_use]
+    pub fn result(self) -> ServiceResult {
+        match self {
+            Self::Taken => ServiceResult::Ok,
+            Self::Equal => ServiceResult::KeyOutdated,
+            Self::Declined(declined) => match declined {
+                Declined::Foreign
+                | Declined::Expired { .. }
+                | Declined::Early { .. }
+                | Declined::Ahead { .. } => ServiceResult::InvalidOpCert,
+                Declined::FutureStamp { .. }
+                | Declined::Older { .. }
+                | Declined::DroppedSince { .. }
+                | Declined::EachRefuses { .. } => ServiceResult::KeyOutdated,
+            },
+        }
+    }
+
+    /// A stable name for scripts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Equal => "equal",
+            Self::Declined(declined) => match declined {
+                Declined::Foreign => "foreign",
+                Declined::Expired { .. } => "expired",
+                Declined::FutureStamp { .. } => "future-stamp",
+                Declined::Older { .. } => "older",
+                Declined::DroppedSince { .. } => "dropped-since",
+                Declined::EachRefuses { .. } => "each-refuses",
+                Declined::Early { .. } => "early",
+                Declined::Ahead { .. } => "ahead",
+            },
+        }
+    }
+
+    /// What it waits for, where nothing but time is in the way.
+    #[must_use]
+    pub fn awaits(self) -> Option<Awaits> {
+        let Self::Declined(declined) = self else {
+            return None;
+        };
+        match declined {
+            Declined::Early { start, .. } => Some(Awaits::Period(start)),
+            Declined::Ahead { period, .. } => Some(Awaits::Period(period)),
+            Declined::FutureStamp { stamp, .. } => Some(Awaits::Time(Stamp(
+                stamp.0.saturating_sub(FUTURE_TOLERANCE),
+            ))),
+            Declined::Foreign
+            | Declined::Expired { .. }
+            | Declined::Older { .. }
+            | Declined::DroppedSince { .. }
+            | Declined::EachRefuses { .. } => None,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn peer_key(
+        &self,
+        rules: &Rules,
+        now: Now,
+        stamp: Stamp,
+        opcert: &OpCert,
+        held: Evolution,
+    ) -> Outcome {
+        if self.active.certificate() == Some(opcert) && self.active.stamp() == Some(stamp) {
+            return self.answered(PeerAnswer::Equal);
+        }
+        let evolution = match self.check_peer_key(rules, now, stamp, opcert, held) {
+            Ok(evolution) => evolution,
+            Err(declined) => return self.answered(PeerAnswer::Declined(declined)),
+        };
+        let state = Self {
+            active: Active::Bundle {
+                opcert: *opcert,
+                evolution,
+                stamp,
+            },
+            high_water_mark: self.high_water_mark.max(Some(opcert.counter)),
+            newest_stamp: self.newest_stamp.max(stamp),
+            ..self.clone()
+        };
+        let mut effects = vec![Effect::MoveReceivedToActive];
+        if evolution > held {
+            effects.push(Effect::EvolveActive { to: evolution });
+        }
+        effects.push(Effect::Announce);
+        self.taken(state, effects)
+    }
+
+    /// Every rule, those that only time can change last: what breaks one of them breaks no other.
+    fn check_peer_key(
+        &self,
+        rules: &Rules,
+        now: Now,
+        stamp: Stamp,
+        opcert: &OpCert,
+        held: Evolution,
+    ) -> Result<Evolution, Declined> {
+        if !opcert.is_signed_by(&rules.cold_vkey) {
+            return Err(Declined::Foreign);
+        }
+        let phase = rules.phase(opcert, now.period);
+        if phase != Phase::Expired {
+            self.check_order(stamp, opcert)?;
+            check_future(now, stamp)?;
+        }
+        match phase {
+            Phase::Expired => Err(Declined::Expired {
+                expiry: rules.expiry(opcert),
+                now: now.period,
+            }),
+            Phase::Early { .. } => Err(Declined::Early {
+                start: opcert.start_period,
+                now: now.period,
+            }),
+            Phase::Signing { evolution: wanted } if held > wanted => Err(Declined::Ahead {
+                period: KesPeriod(opcert.start_period.0.saturating_add(held.0.into())),
+                held,
+                wanted,
+            }),
+            Phase::Signing { evolution } => Ok(evolution),
+        }
+    }
+
+    /// Whether the key comes after what we hold, by stamp and counter.
+    fn check_order(&self, theirs: Stamp, opcert: &OpCert) -> Result<(), Declined> {
+        match &self.active {
+            Active::Empty => Ok(()),
+            Active::Dropped { stamp: drop, .. } if theirs > *drop => Ok(()),
+            Active::Dropped { stamp: drop, .. } => Err(Declined::DroppedSince {
+                key: theirs,
+                drop: *drop,
+            }),
+            Active::Bundle {
+                opcert: our_opcert,
+                stamp: ours,
+                ..
+            }
+            | Active::Expired {
+                opcert: our_opcert,
+                stamp: ours,
+                ..
+            } => {
+                let (their_counter, our_counter) = (opcert.counter, our_opcert.counter);
+                let ours = *ours;
+                let newer = theirs > ours;
+                if newer && their_counter >= our_counter {
+                    Ok(())
+                } else if newer || theirs == ours || their_counter > our_counter {
+                    Err(Declined::EachRefuses {
+                        their_counter,
+                        our_counter,
+                        theirs,
+                        ours,
+                    })
+                } else {
+                    Err(Declined::Older { theirs, ours })
+                }
+            }
+        }
+    }
+
+    pub(super) fn peer_dropped(&self, now: Now, stamp: Stamp) -> Outcome {
+        let (vkey, effects) = match &self.active {
+            Active::Empty => (None, vec![Effect::Announce]),
+            Active::Dropped { stamp: ours, .. } if *ours == stamp => {
+                return self.answered(PeerAnswer::Equal);
+            }
+            Active::Dropped { .. } => (None, vec![Effect::Announce]),
+            // Its secret is wiped already, but nodes may still hold theirs.
+            Active::Expired { opcert, .. } => (Some(opcert.kes_vkey), vec![Effect::Announce]),
+            Active::Bundle { opcert, .. } => (
+                Some(opcert.kes_vkey),
+                vec![Effect::WipeActive, Effect::Announce],
+            ),
+        };
+        let newer = match self.active.stamp() {
+            Some(ours) if stamp < ours => Err(Declined::Older {
+                theirs: stamp,
+                ours,
+            }),
+            Some(_) | None => check_future(now, stamp),
+        };
+        if let Err(declined) = newer {
+            return self.answered(PeerAnswer::Declined(declined));
+        }
+        let state = Self {
+            active: Active::Dropped { vkey, stamp },
+            newest_stamp: self.newest_stamp.max(stamp),
+            ..self.clone()
+        };
+        self.taken(state, effects)
+    }
+
+    fn taken(&self, state: Self, effects: Vec<Effect>) -> Outcome {
+        Outcome {
+            answer: Some(PeerAnswer::Taken),
+            ..self.becomes(state, effects, Vec::new())
+        }
+    }
+
+    fn answered(&self, answer: PeerAnswer) -> Outcome {
+        Outcome {
+            answer: Some(answer),
+            ..self.unchanged(Vec::new())
+        }
+    }
+}
+
+impl Active {
+    /// When it became what it is; `None` where nothing ever was.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Empty => None,
+            Self::Bundle { stamp, .. }
+            | Self::Expired { stamp, .. }
+            | Self::Dropped { stamp, .. } => Some(*stamp),
+        }
+    }
+
+    /// The certificate of a key that is held or has expired.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&OpCert> {
+        match self {
+            Self::Empty | Self::Dropped { .. } => None,
+            Self::Bundle { opcert, .. } | Self::Expired { opcert, .. } => Some(opcert),
+        }
+    }
+}
+
+fn check_future(now: Now, stamp: Stamp) -> Result<(), Declined> {
+    if stamp.0 > now.stamp.0.saturating_add(FUTURE_TOLERANCE) {
+        return Err(Declined::FutureStamp {
+            stamp,
+            now: now.stamp,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::super::testing::{bundle, now, opcert, pendings, rules, vkey};
+    use super::*;
+
+    /// Holds `active` of stamp 900, with a key scheduled beside it; hears of a key in period 103.
+    fn hear(active: Active, input: Input) -> Outcome {
+        let [.., pending] = pendings();
+        let before = State {
+            pending,
+            high_water_mark: Some(5),
+            newest_stamp: active.stamp().unwrap_or(Stamp(0)),
+            active,
+        };
+        let outcome = before.apply(&rules(), now(1_000, 103), &input).unwrap();
+        assert_eq!(
+            outcome.state.pending, before.pending,
+            "pending is no matter of peers"
+        );
+        if outcome.answer != Some(PeerAnswer::Taken) {
+            assert_eq!(outcome.state, before);
+            assert!(!outcome.changed && outcome.effects.is_empty());
+        }
+        outcome
+    }
+
+    fn key(stamp: u64, counter: u64, start: u64, evolution: u32) -> Input {
+        Input::PeerKey {
+            stamp: Stamp(stamp),
+            opcert: opcert(0, 7, counter, start),
+            evolution: Evolution(evolution),
+        }
+    }
+
+    fn drop(stamp: u64) -> Input {
+        let stamp = Stamp(stamp);
+        Input::PeerDropped { stamp }
+    }
+
+    fn name(active: Active, input: Input) -> &'static str {
+        hear(active, input).answer.unwrap().name()
+    }
+
+    fn dropped() -> Active {
+        Active::Dropped {
+            vkey: Some(vkey(2)),
+            stamp: Stamp(900),
+        }
+    }
+
+    fn expired() -> Active {
+        Active::Expired {
+            opcert: opcert(0, 2, 5, 40),
+            stamp: Stamp(900),
+            since: Stamp(950),
+        }
+    }
+
+    #[test]
+    fn a_key_against_each_state_held() {
+        let held = || bundle(2, 5, 60, 43);
+        for (case, active, input, expected) in [
+            ("first", Active::Empty, key(1, 0, 100, 3), "taken"),
+            ("newer, same counter", held(), key(901, 5, 100, 3), "taken"),
+            ("newer, higher", held(), key(901, 9, 100, 3), "taken"),
+            ("newer, lower", held(), key(901, 4, 100, 3), "each-refuses"),
+            ("same stamp", held(), key(900, 9, 100, 3), "each-refuses"),
+            ("older, higher", held(), key(899, 6, 100, 3), "each-refuses"),
+            ("older, same counter", held(), key(899, 5, 100, 3), "older"),
+            ("older, lower", held(), key(899, 4, 100, 3), "older"),
+            ("after a drop", dropped(), key(901, 0, 100, 3), "taken"),
+            ("at a drop", dropped(), key(900, 9, 100, 3), "dropped-since"),
+            (
+                "before a drop",
+                dropped(),
+                key(899, 9, 100, 3),
+                "dropped-since",
+            ),
+            ("over an expired", expired(), key(901, 5, 100, 3), "taken"),
+            (
+                "lower than an expired",
+                expired(),
+                key(901, 4, 100, 3),
+                "each-refuses",
+            ),
+            ("expired", held(), key(901, 6, 41, 62), "expired"),
+            ("its last period", held(), key(901, 6, 42, 61), "taken"),
+            ("early", held(), key(901, 6, 104, 0), "early"),
+            ("early and older", held(), key(899, 5, 104, 0), "older"),
+            ("ahead", held(), key(901, 6, 100, 4), "ahead"),
+            (
+                "beyond any key",
+                held(),
+                key(901, 6, 100, u32::MAX),
+                "ahead",
+            ),
+            (
+                "5 minutes ahead",
+                held(),
+                key(300_001_000, 6, 100, 3),
+                "taken",
+            ),
+            (
+                "further ahead",
+                held(),
+                key(300_001_001, 6, 100, 3),
+                "future-stamp",
+            ),
+            ("for ever", held(), key(u64::MAX, 6, 100, 3), "future-stamp"),
+        ] {
+            assert_eq!(name(active, input), expected, "{case}");
+        }
+        let equal = || Input::PeerKey {
+            stamp: Stamp(900),
+            opcert: opcert(0, 2, 5, 60),
+            evolution: Evolution(0),
+        };
+        assert_eq!(name(held(), equal()), "equal");
+        let foreign = Input::PeerKey {
+            stamp: Stamp(950),
+            opcert: opcert(9, 7, 6, 100),
+            evolution: Evolution(3),
+        };
+        assert_eq!(name(held(), foreign), "foreign");
+    }
+
+    #[test]
+    fn a_taken_key_keeps_its_stamp_and_is_evolved() {
+        for (held, evolves) in [(3, false), (0, true)] {
+            let outcome = hear(Active::Empty, key(777, 4, 100, held));
+            let mut effects = vec![Effect::MoveReceivedToActive];
+            effects.extend(evolves.then_some(Effect::EvolveActive { to: Evolution(3) }));
+            effects.push(Effect::Announce);
+            assert_eq!(outcome.effects, effects);
+            let Active::Bundle {
+                stamp, evolution, ..
+            } = outcome.state.active
+            else {
+                panic!("a key")
+            };
+            assert_eq!((stamp, evolution), (Stamp(777), Evolution(3)));
+            assert_eq!(
+                outcome.state.high_water_mark,
+                Some(5),
+                "the mark only rises"
+            );
+        }
+        let raised = hear(Active::Empty, key(777, 8, 100, 3));
+        assert_eq!(raised.state.high_water_mark, Some(8));
+    }
+
+    #[test]
+    fn a_drop_against_each_state_held() {
+        let held = || bundle(2, 5, 60, 43);
+        for (case, active, stamp, expected) in [
+            ("nothing here", Active::Empty, 1, "taken"),
+            ("newer", held(), 901, "taken"),
+            ("a tie", held(), 900, "taken"),
+            ("older", held(), 899, "older"),
+            ("same drop", dropped(), 900, "equal"),
+            ("later drop", dropped(), 901, "taken"),
+            ("earlier drop", dropped(), 899, "older"),
+            ("after an expired", expired(), 901, "taken"),
+            ("far ahead", held(), 300_001_001, "future-stamp"),
+            (
+                "far ahead, nothing here",
+                Active::Empty,
+                u64::MAX,
+                "future-stamp",
+            ),
+        ] {
+            let outcome = hear(active.clone(), drop(stamp));
+            assert_eq!(outcome.answer.unwrap().name(), expected, "{case}");
+            if expected == "taken" {
+                let vkey = active.certificate().map(|opcert| opcert.kes_vkey);
+                let stamp = Stamp(stamp);
+                assert_eq!(outcome.state.active, Active::Dropped { vkey, stamp });
+                assert_eq!(outcome.state.newest_stamp, stamp);
+                assert_eq!(outcome.state.high_water_mark, Some(5));
+                assert_eq!(outcome.effects.last(), Some(&Effect::Announce));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_only_too_soon_says_when() {
+        let awaits = |input| hear(bundle(2, 5, 60, 43), input).answer.unwrap().awaits();
+        assert_eq!(
+            awaits(key(901, 6, 110, 0)),
+            Some(Awaits::Period(KesPeriod(110)))
+        );
+        assert_eq!(
+            awaits(key(901, 6, 100, 9)),
+            Some(Awaits::Period(KesPeriod(109)))
+        );
+        assert_eq!(
+            awaits(drop(400_000_000)),
+            Some(Awaits::Time(Stamp(100_000_000)))
+        );
+        assert_eq!(awaits(key(899, 5, 110, 0)), None);
+        assert!(Awaits::Period(KesPeriod(110)).has_come(now(0, 110)));
+        assert!(!Awaits::Period(KesPeriod(110)).has_come(now(0, 109)));
+        assert!(!Awaits::Time(Stamp(5)).has_come(now(4, 0)));
+    }
+}
