@@ -39,6 +39,7 @@ bench: ## Measure; figures go to target/bench/report.json
 install: build ## Install the programs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 target/release/kes-agent target/release/kes-cli $(DESTDIR)$(PREFIX)/bin/
+	ln -sf kes-cli $(DESTDIR)$(PREFIX)/bin/kes-agent-control
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -1,5 +1,6 @@
 //! `kes-cli`: one-shot commands for operators, their scripts and their playbooks.
 
+mod agent_control;
 mod arguments;
 mod commands;
 mod exit;
@@ -7,6 +8,7 @@ mod failure;
 mod output;
 mod words;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,6 +17,13 @@ use arguments::{Arguments, Cold, Command};
 use commands::{cold, probe, rotation};
 
 fn main() -> ExitCode {
+    let called = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&called)
+        .file_name()
+        .is_some_and(|name| name == agent_control::NAME)
+    {
+        return agent_control::run();
+    }
     let Arguments { json, command } = Arguments::parse();
     let stdout_taken = command.takes_stdout();
     let outcome = match &command {

@@ -19,8 +19,14 @@ pub(crate) struct Arguments {
     pub(crate) verbose: u8,
 
     /// Milliseconds to wait before a further attempt to connect
-    #[arg(long, visible_alias = "retry-delay", global = true, value_name = "MS",
-          env = "KES_AGENT_CONTROL_RETRY_INTERVAL", default_value_t = 1000)]
+    #[arg(
+        long,
+        visible_alias = "retry-delay",
+        global = true,
+        value_name = "MS",
+        env = "KES_AGENT_CONTROL_RETRY_INTERVAL",
+        default_value_t = 1000
+    )]
     pub(crate) retry_interval: u64,
 
     /// Double the wait after each attempt
@@ -28,8 +34,13 @@ pub(crate) struct Arguments {
     pub(crate) retry_exponential: bool,
 
     /// Further attempts to connect where the agent cannot be reached
-    #[arg(long, global = true, value_name = "N", env = "KES_AGENT_CONTROL_RETRY_ATTEMPTS",
-          default_value_t = 0)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "KES_AGENT_CONTROL_RETRY_ATTEMPTS",
+        default_value_t = 0
+    )]
     pub(crate) retry_attempts: u32,
 
     /// What to do.
