@@ -182,8 +182,12 @@ fn files_that_are_something_else() {
     let long = "x".repeat(1_000_000);
     for content in ["", "\n", "{}", "null", "not json", "\0\u{1}\u{2}", &long] {
         std::fs::write(pool.path("opcert.cert"), content).unwrap();
-        let outcome = pool.cli(&IMPORT);
-        assert_eq!(outcome.code, 11, "{outcome:?}");
+        let code = if content.len() > 4096 {
+            "file"
+        } else {
+            "file-content"
+        };
+        refused(&pool, &IMPORT, 11, code);
     }
     for other in [
         "kes.vkey",
@@ -409,6 +413,17 @@ fn an_agent_that_cannot_run_says_why() {
     does_not_start(socket("no/such/folder/socket"), 1, "folder does not exist");
     std::fs::write(pool.path("precious"), "precious").unwrap();
     does_not_start(socket("precious"), 1, "not a socket");
+    let control = |path: &'static str| {
+        with(&move |c| {
+            c.args(["-c", path]);
+        })
+    };
+    does_not_start(control("no/such/folder/socket"), 1, "folder does not exist");
+    does_not_start(control("precious"), 1, "not a socket");
+    assert!(
+        !pool.path("service.socket").exists(),
+        "what was bound first is removed again"
+    );
     assert_eq!(std::fs::read(pool.path("precious")).unwrap(), b"precious");
 
     // A second agent leaves the first alone.

@@ -77,14 +77,6 @@ impl Nodes {
         let latest = self.connected.values().rev().take(Status::MOST_NODES);
         latest.map(Node::show).collect()
     }
-
-    /// How many have not confirmed what they were sent.
-    #[must_use]
-    pub fn unconfirmed(&self) -> usize {
-        let confirmed =
-            |node: &&Node| node.sent.is_none() || node.answer == Some(ServiceResult::Ok);
-        self.connected.len() - self.connected.values().filter(confirmed).count()
-    }
 }
 
 impl Node {
@@ -93,6 +85,7 @@ impl Node {
             (None, _) => NodeState::NothingSent,
             (Some(_), None) => NodeState::Awaiting,
             (Some(_), Some(ServiceResult::Ok)) => NodeState::Confirmed,
+            (Some(_), Some(ServiceResult::KeyOutdated)) => NodeState::HasItAlready,
             (Some(_), Some(_)) => NodeState::Declined,
         };
         NodeStatus {

@@ -39,6 +39,9 @@ pub enum FileError {
     /// It is there already.
     #[error("{path} exists already", path = .0.display())]
     Exists(PathBuf),
+    /// A device, a folder or the like stands there: it is not replaced by a file.
+    #[error("{path} is not an ordinary file", path = .0.display())]
+    NotAFile(PathBuf),
     /// It is larger than anything of its kind.
     #[error("{path} is larger than {most} bytes: it is not the right file", path = path.display())]
     TooLarge {
@@ -191,6 +194,9 @@ pub fn write(
     if has_content(path, content) {
         return Ok(false);
     }
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
     if overwrite == Overwrite::No && path.symlink_metadata().is_ok() {
         return Err(FileError::Exists(path.to_owned()));
     }
@@ -333,6 +339,14 @@ mod tests {
         std::fs::create_dir(&taken).unwrap();
         assert!(write(&taken, b"x", Overwrite::Yes, Visibility::Public).is_err());
         assert_eq!(names(folder.path()), ["taken"]);
+        // Nor is a device.
+        let refused = write(
+            Path::new("/dev/null"),
+            b"x",
+            Overwrite::Yes,
+            Visibility::Public,
+        );
+        assert!(matches!(refused, Err(FileError::NotAFile(_))));
         assert!(read_limited(&missing, 10).is_err());
         assert!(read_limited(folder.path(), 10).is_err());
     }

@@ -150,6 +150,7 @@ fn describe_node(node: &NodeStatus, status: &Status) -> String {
         NodeState::NothingSent => "nothing to send yet",
         NodeState::Awaiting => "sent the newest state, answer awaited",
         NodeState::Confirmed => "has confirmed the newest state",
+        NodeState::HasItAlready => "has the newest state, or a newer one",
         NodeState::Declined => "DECLINED the newest state",
     };
     format!(

@@ -493,6 +493,9 @@ pub enum NodeState {
     /// It has declined the newest state.
     #[n(3)]
     Declined,
+    /// It says that it has this state, or a newer one, already: a peer agent does.
+    #[n(4)]
+    HasItAlready,
 }
 
 /// A peer agent that this one follows.

@@ -1,0 +1,155 @@
+//! `kes-agent-control`: the words and exit codes of the reference's control client, with our
+//! agent, as scripts and test networks call it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
+
+use integration_tests::pool::{Pool, TestNetwork, program};
+
+struct Control {
+    pool: Pool,
+}
+
+impl Control {
+    fn new() -> Self {
+        let pool = Pool::new(TestNetwork::default());
+        symlink(program("kes-cli"), pool.path("kes-agent-control")).unwrap();
+        Self { pool }
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        Command::new(self.pool.path("kes-agent-control"))
+            .args(args)
+            .current_dir(self.pool.path("."))
+            .env("KES_AGENT_CONTROL_PATH", self.pool.path("control.socket"))
+            .output()
+            .unwrap()
+    }
+
+    /// What it prints where all is well: on standard output alone.
+    fn prints(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What it says where it fails.
+    fn fails(&self, args: &[&str], code: i32) -> String {
+        let output = self.output(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+const INSTALL: [&str; 3] = ["install-key", "--opcert-file", "opcert.cert"];
+
+#[test]
+fn a_rotation_in_the_references_words() {
+    let control = Control::new();
+    let _agent = control.pool.agent();
+    assert_eq!(
+        control.fails(&["export-staged-vkey"], 3),
+        "Error: No key available.\n"
+    );
+    assert_eq!(
+        control.prints(&["drop-staged-key"]),
+        "Staged key dropped.\n"
+    );
+    assert_eq!(control.prints(&["drop-key"]), "KES key dropped.\n");
+    assert_eq!(
+        control.prints(&["gen-staged-key", "--kes-verification-key-file", "kes.vkey"]),
+        "Asking agent to generate a key...\nKES SignKey generated.\nKES VerKey written to kes.vkey\n"
+    );
+    assert_eq!(
+        control.prints(&["export-staged-vkey"]),
+        "KES VerKey written to kes.vkey\n"
+    );
+    control.pool.issue("cold", 1000);
+    assert_eq!(control.prints(&INSTALL), "KES key installed.\n");
+    // As the test-network launcher calls it: options behind the command.
+    let socket = control.pool.text("control.socket");
+    let info = control.prints(&["info", "--control-address", &socket]);
+    let status = control.pool.status();
+    let vkey = status["active"]["vkey"].as_str().unwrap();
+    for line in [
+        "--- Agent ---",
+        "Connected via: Control:3.0",
+        "Current KES period: 1000",
+        "--- Installed KES SignKey ---",
+        &format!("VerKey: {vkey}"),
+        "Valid from period: 1000",
+        "Current evolution: 0 / 64",
+        "OpCert number: 0",
+        "--- Bootstrap Peers ---",
+    ] {
+        assert!(
+            info.lines().any(|printed| printed == line),
+            "{line} in {info}"
+        );
+    }
+    assert_eq!(control.prints(&["drop-key"]), "KES key dropped.\n");
+    assert_eq!(control.pool.status()["active"]["state"], "dropped");
+}
+
+#[test]
+fn what_loses_keys_elsewhere_does_not_here() {
+    let control = Control::new();
+    let _agent = control.pool.agent();
+    let pool = &control.pool;
+    assert!(!control.fails(&INSTALL[..1], 2).is_empty(), "usage");
+    control.prints(&["gen-staged-key"]);
+    let staged = pool.status()["pending"]["vkey"].clone();
+    let kept = || assert_eq!(pool.status()["pending"]["vkey"], staged);
+    // Generating again does not replace the staged key.
+    assert!(
+        control
+            .fails(&["gen-staged-key"], 1)
+            .contains("one is staged already")
+    );
+    kept();
+    // A wrong cold key, an expired and a low certificate: the key stays.
+    pool.cold_keys("other");
+    pool.issue("other", 1000);
+    assert_eq!(
+        control.fails(&INSTALL, 2),
+        "Error: OpCert validation failed\n"
+    );
+    kept();
+    pool.issue("cold", 1000 - 62);
+    assert_eq!(
+        control.fails(&INSTALL, 2),
+        "Error: OpCert validation failed\n"
+    );
+    kept();
+    pool.set_counter("cold", 5);
+    pool.issue("cold", 1000);
+    assert_eq!(control.prints(&INSTALL), "KES key installed.\n");
+    // The same again is done already; another one needs a staged key.
+    assert_eq!(control.prints(&INSTALL), "KES key installed.\n");
+    pool.issue("cold", 1000);
+    assert_eq!(control.fails(&INSTALL, 3), "Error: No KES key found\n");
+    control.prints(&["gen-staged-key"]);
+    pool.set_counter("cold", 4);
+    pool.issue("cold", 1000);
+    assert_eq!(control.fails(&INSTALL, 1), "Error: KES key outdated\n");
+    assert_eq!(pool.status()["pending"]["state"], "key");
+    assert_eq!(pool.status()["active"]["opcert"]["counter"], 5);
+}
+
+#[test]
+fn it_tries_again_as_often_as_it_is_told() {
+    let control = Control::new();
+    let retry = ["info", "--retry-attempts", "2", "--retry-interval", "1"];
+    assert!(control.fails(&retry, 1).contains("there is no socket"));
+    // Started while it waits: the agent is found.
+    std::thread::scope(|scope| {
+        let patient = scope
+            .spawn(|| control.prints(&["info", "--retry-attempts", "10000", "--retry-delay", "5"]));
+        let agent = control.pool.agent();
+        assert!(patient.join().unwrap().contains("Current KES period: 1000"));
+        drop(agent);
+    });
+}
