@@ -55,8 +55,9 @@ impl Network {
         let folder = tempfile::tempdir().expect("a folder");
         let now = kes_wire::unix_time::UnixTime::now();
         let start = kes_wire::unix_time::UnixTime(now.0 - (5 * 3600 + 60) * 1_000_000);
+        let start = serde_json::to_string(&start).expect("a time");
         let genesis = format!(
-            r#"{{"systemStart": "{start}", "networkMagic": 42, "slotLength": 1,
+            r#"{{"systemStart": {start}, "networkMagic": 42, "slotLength": 1,
                 "slotsPerKESPeriod": 3600, "maxKESEvolutions": 62}}"#
         );
         fs::write(folder.path().join("genesis.json"), genesis).expect("a file");
