@@ -11,6 +11,11 @@ fn two() -> Network {
     let mut network = Network::new(vec![vec![1], vec![0]]);
     network.start(0);
     network.start(1);
+    for n in [0, 1] {
+        wait("they follow each other", || {
+            network.status(n).unwrap()["peers"][0]["state"]["state"] == "up"
+        });
+    }
     network
 }
 

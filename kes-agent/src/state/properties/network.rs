@@ -22,11 +22,13 @@ enum Event {
     Passes(u64),
 }
 
+/// Who follows whom: (follower, followed), what the follower was last sent, and what its answer to
+/// that waits for.
+type Link = (usize, usize, Option<(Stamp, bool)>, Option<Awaits>);
+
 struct Network {
     states: Vec<State>,
-    /// Who follows whom: (follower, followed), what the follower was last sent,
-    /// and what its answer to that waits for.
-    links: Vec<(usize, usize, Option<(Stamp, bool)>, Option<Awaits>)>,
+    links: Vec<Link>,
     now: Now,
     keys: u8,
     announcements: usize,
