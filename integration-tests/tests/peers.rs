@@ -11,6 +11,11 @@ fn two() -> Network {
     let mut network = Network::new(vec![vec![1], vec![0]]);
     network.start(0);
     network.start(1);
+    for n in [0, 1] {
+        wait("they follow each other", || {
+            network.status(n).unwrap()["peers"][0]["state"]["state"] == "up"
+        });
+    }
     network
 }
 
@@ -77,12 +82,15 @@ fn either_agent_heals_from_the_other() {
 }
 
 #[test]
-fn an_older_key_does_not_undo_a_drop_and_status_tells() {
+fn status_tells_of_a_peer_that_is_away() {
     let mut network = two();
     network.install(0, 0, PERIOD);
     wait("the key", || network.held(1).starts_with("key"));
-    network.stop(1);
     let peer = |network: &Network| network.status(0).unwrap()["peers"][0].clone();
+    wait("the connection", || {
+        peer(&network)["state"]["state"] == "up"
+    });
+    network.stop(1);
     wait("the loss is seen", || {
         peer(&network)["state"]["state"] == "down"
     });
@@ -94,6 +102,24 @@ fn an_older_key_does_not_undo_a_drop_and_status_tells() {
     wait("the healed peer", || {
         peer(&network)["last_answer"]["code"] == "equal"
     });
+}
+
+#[test]
+fn an_older_key_does_not_undo_a_drop() {
+    let mut network = Network::new(vec![vec![1, 2], vec![], vec![1]]);
+    network.start(0);
+    network.start(1);
+    network.install(1, 0, PERIOD);
+    wait("the key", || network.held(0).starts_with("key"));
+    assert!(network.command(0, &["drop-active"]).status.success());
+    let dropped = network.held(0);
+    // Agent 2 has the key from agent 1, which has not heard of the drop, and offers it.
+    network.start(2);
+    wait("the key is offered", || {
+        count(&network.log(0), "answer=\"dropped-since\"") == 1
+    });
+    assert_eq!(network.held(0), dropped);
+    assert!(network.held(2).starts_with("key"));
 }
 
 #[test]

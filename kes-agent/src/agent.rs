@@ -126,10 +126,10 @@ impl Agent {
         self.vault.borrow_mut().hear(now, message)
     }
 
-    /// Whether a period or a time has come.
+    /// Whether a period, a time or a change of what is held has come.
     #[must_use]
     pub fn has_come(&self, awaited: Awaits) -> bool {
-        awaited.has_come(self.now())
+        awaited.has_come(self.now(), &self.vault.borrow().state().active)
     }
 
     /// Carries out a command.

@@ -30,8 +30,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// A connection that lasted this long was a good one: delays begin anew after it.
 const LIVED: Duration = Duration::from_secs(1);
-/// How often is looked whether what was declined for being early may be had, beside when a period
-/// begins or the clock is set.
+/// How often is looked whether what was declined may be had by now, beside when a period begins,
+/// the clock is set or the state changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is known of the configured peers.
@@ -184,7 +184,7 @@ impl Drop for Entry<'_> {
 enum Ending {
     #[error(transparent)]
     Connection(#[from] ServiceClientError),
-    #[error("connecting anew for what was declined for being early")]
+    #[error("connecting anew for what was declined before")]
     AskAgain,
 }
 

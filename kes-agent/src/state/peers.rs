@@ -126,15 +126,19 @@ pub enum Awaits {
     Period(KesPeriod),
     /// This time.
     Time(Stamp),
+    /// Another state here than that of this stamp: what was refused for the key that is held may
+    /// be taken once that is gone, and the peer does not send it again by itself.
+    Change(Stamp),
 }
 
 impl Awaits {
     /// Whether it has come.
     #[must_use]
-    pub fn has_come(self, now: Now) -> bool {
+    pub fn has_come(self, now: Now, active: &Active) -> bool {
         match self {
             Self::Period(period) => now.period >= period,
             Self::Time(stamp) => now.stamp >= stamp,
+            Self::Change(stamp) => active.stamp() != Some(stamp),
         }
     }
 }
@@ -179,7 +183,7 @@ impl PeerAnswer {
         }
     }
 
-    /// What it waits for, where nothing but time is in the way.
+    /// What it waits for, where time or what is held here is in the way and no rule of its own.
     #[must_use]
     pub fn awaits(self) -> Option<Awaits> {
         let Self::Declined(declined) = self else {
@@ -194,8 +198,8 @@ impl PeerAnswer {
             Declined::Foreign
             | Declined::Expired { .. }
             | Declined::Older { .. }
-            | Declined::DroppedSince { .. }
-            | Declined::EachRefuses { .. } => None,
+            | Declined::DroppedSince { .. } => None,
+            Declined::EachRefuses { ours, .. } => Some(Awaits::Change(ours)),
         }
     }
 }
@@ -587,8 +591,12 @@ mod tests {
             Some(Awaits::Time(Stamp(100_000_000)))
         );
         assert_eq!(awaits(key(899, 5, 110, 0)), None);
-        assert!(Awaits::Period(KesPeriod(110)).has_come(now(0, 110)));
-        assert!(!Awaits::Period(KesPeriod(110)).has_come(now(0, 109)));
-        assert!(!Awaits::Time(Stamp(5)).has_come(now(4, 0)));
+        let change = awaits(key(901, 4, 100, 3)).unwrap();
+        assert_eq!(change, Awaits::Change(Stamp(900)));
+        assert!(!change.has_come(now(0, 110), &bundle(2, 5, 60, 43)));
+        assert!(change.has_come(now(0, 110), &Active::Empty));
+        assert!(Awaits::Period(KesPeriod(110)).has_come(now(0, 110), &Active::Empty));
+        assert!(!Awaits::Period(KesPeriod(110)).has_come(now(0, 109), &Active::Empty));
+        assert!(!Awaits::Time(Stamp(5)).has_come(now(4, 0), &Active::Empty));
     }
 }

@@ -3,6 +3,7 @@
 //! A model executor keeps "secrets", each named by verification key and evolution, and follows the
 //! effects as the real one does: what it holds must be what the state says, after every step.
 
+mod network;
 mod steps;
 
 use kes_wire::opcert::OpCert;
