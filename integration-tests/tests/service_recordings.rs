@@ -8,11 +8,14 @@ use kes_wire::envelope;
 use kes_wire::opcert::OpCert;
 use kes_wire::period::Evolution;
 use kes_wire::protocol::Reader;
+use kes_wire::protocol::control::deployed::{
+    AnswerReader, DeployedAnswer, DeployedRequest, v2_0 as v2_0_control,
+};
 use kes_wire::protocol::handshake::{ClientHandshake, Kind, ServerHandshake, Step};
 use kes_wire::protocol::service::v2_0::{self, MessageReader};
-use kes_wire::protocol::service::{ResultReader, ServiceMessage, ServiceResult};
+use kes_wire::protocol::service::{ResultReader, ServiceMessage, ServiceResult, ServiceVersion};
 use kes_wire::protocol::stamp::Stamp;
-use kes_wire::protocol::version::{SERVICE_2_0, SERVICE_VERSIONS, VersionId};
+use kes_wire::protocol::version::{SERVICE_1_0, SERVICE_2_0, SERVICE_VERSIONS, VersionId};
 use kes_wire::sum6kes::SignKey;
 
 fn certificate(name: &str) -> OpCert {
@@ -209,5 +212,54 @@ fn a_recorded_nodes_words_are_understood_by_our_agent() {
                 std::iter::from_fn(|| next(&mut reader, &mut bytes, piece)).collect();
             assert_eq!(results, answers, "{name}");
         }
+    }
+}
+
+/// The certificate that the agent of the older versions' recordings tells in `info`.
+fn told_over_control_2_0() -> OpCert {
+    let json = shared::json("transcripts/extra-Control_2.0-info.json").unwrap();
+    let bytes = hex::decode(json[0]["hex"].as_str().unwrap()).unwrap();
+    let mut reader = AnswerReader::new(v2_0_control::LAYOUT, DeployedRequest::Info);
+    let Some(DeployedAnswer::Info(info)) = next(&mut reader, &mut &bytes[..], 999) else {
+        panic!("an info")
+    };
+    info.installed.unwrap().bundle.unwrap().opcert
+}
+
+#[test]
+fn a_key_over_service_1_0_is_read_in_every_piece_and_written_again() {
+    let Some(json) = shared::json("transcripts/extra-Service_1.0.json") else {
+        return;
+    };
+    let bytes = hex::decode(json[0]["hex"].as_str().unwrap()).unwrap();
+    let (repeated, message) = bytes.split_at(VersionId::BYTES);
+    let mut offer = 1u32.to_be_bytes().to_vec();
+    offer.extend(SERVICE_1_0.as_bytes());
+    for piece in 1..=message.len() {
+        let mut handshake = ClientHandshake::begin(Kind::Service, SERVICE_VERSIONS);
+        let Some(Step::Send(_)) = next(&mut handshake, &mut &offer[..], piece) else {
+            panic!("a choice")
+        };
+        let Some(Step::Finish(settled, _)) = next(&mut handshake, &mut &repeated[..], piece) else {
+            panic!("an end")
+        };
+        let version = ServiceVersion::from_id(settled).unwrap();
+        let mut rest = message;
+        let mut reader = version.reader().unwrap();
+        let Some(ServiceMessage::Key(received)) = next(&mut reader, &mut rest, piece) else {
+            panic!("a key")
+        };
+        assert!(rest.is_empty());
+        assert!(reader.is_between_items());
+        assert_eq!(received.stamp, None);
+        assert_eq!(received.evolution, Evolution(0));
+        // Recorded from the same agent as the control session, which tells the certificate.
+        let opcert = received.opcert;
+        assert_eq!(opcert, told_over_control_2_0());
+        let key = SignKey::from_bytes(received.secret, received.evolution, &opcert.kes_vkey);
+        let key = key.unwrap();
+        let ours = version.key_message(Stamp(1), &key, opcert);
+        assert!(ours.pieces().concat() == message);
+        assert_eq!(version.dropped(Stamp(1)), None);
     }
 }

@@ -305,6 +305,9 @@ impl Reader for AnswerReader {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::super::super::testing::feed;
     use super::*;
