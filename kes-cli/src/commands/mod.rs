@@ -1,14 +1,17 @@
 //! One function a command.
 
 pub(crate) mod cold;
+pub(crate) mod deployed;
 pub(crate) mod probe;
 pub(crate) mod rotation;
 pub(crate) mod status;
 
 use std::future::Future;
 
-use kes_wire::net::{ConnectError, ControlClient, ControlClientError, HandshakeFailure};
-use kes_wire::protocol::control::rotation::{Answer, Note, Request, Status};
+use kes_wire::net::{
+    AnyControlClient, ConnectError, ControlClientError, DeployedControlError, HandshakeFailure,
+};
+use kes_wire::protocol::control::rotation::{Answer, Note, Refusal, Request, Status};
 use kes_wire::protocol::handshake::HandshakeError;
 
 use crate::arguments::{Agent, Command};
@@ -46,25 +49,76 @@ pub(crate) struct Done {
     pub(crate) status: Status,
 }
 
+// A status is large, but an outcome is made once a command and moved about, never stored.
+#[allow(clippy::large_enum_variant)]
+/// What became of a request, by the kind of the agent.
+pub(crate) enum Outcome {
+    /// Our own kind.
+    Ours(Done),
+    /// An agent of another make.
+    Deployed(deployed::Done),
+}
+
 /// Sends one request to the agent and waits for its answer.
-pub(crate) fn call(agent: &Agent, request: &Request) -> Result<Done, Failure> {
+pub(crate) fn call(agent: &Agent, request: &Request) -> Result<Outcome, Failure> {
     let path = &agent.control_address;
-    let answer = block_on(async {
-        let mut client = ControlClient::connect(path).await?;
-        client.call(request).await
-    })?
-    .map_err(|error| unreachable(path, &error))?;
-    match answer {
-        Answer::Done {
-            changed,
-            notes,
-            status,
-        } => Ok(Done {
-            changed,
-            notes,
-            status,
-        }),
-        Answer::Refused { refusal } => Err(refusal.into()),
+    let outcome = block_on(async {
+        match AnyControlClient::connect(path).await? {
+            AnyControlClient::Rotation(mut client) => {
+                Ok(Outcome::Ours(match client.call(request).await? {
+                    Answer::Done {
+                        changed,
+                        notes,
+                        status,
+                    } => Done {
+                        changed,
+                        notes,
+                        status,
+                    },
+                    Answer::Refused { refusal } => return Err(refusal.into()),
+                }))
+            }
+            AnyControlClient::Deployed(mut client) => Ok(Outcome::Deployed(
+                deployed::carry_out(&mut client, request).await??,
+            )),
+        }
+    })?;
+    outcome.map_err(|error: CallError| match error {
+        CallError::Failed(failure) => failure,
+        CallError::Rotation(error) => unreachable(path, &error),
+        CallError::Deployed(error) => unreachable(path, &error.into()),
+    })
+}
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+enum CallError {
+    Failed(Failure),
+    Rotation(ControlClientError),
+    Deployed(DeployedControlError),
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Failed(refusal.into())
+    }
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<ControlClientError> for CallError {
+    fn from(error: ControlClientError) -> Self {
+        Self::Rotation(error)
+    }
+}
+
+impl From<DeployedControlError> for CallError {
+    fn from(error: DeployedControlError) -> Self {
+        Self::Deployed(error)
     }
 }
 

@@ -9,7 +9,7 @@ use kes_wire::protocol::control::rotation::{
 };
 use kes_wire::sum6kes::VerificationKey;
 
-use super::{Done, call};
+use super::{Done, Outcome, call, deployed};
 use crate::arguments::{Activate, Agent, ExportVerkey, ImportOpcert, Insist, Keygen};
 use crate::failure::Failure;
 use crate::output::Report;
@@ -29,7 +29,10 @@ pub(crate) fn keygen(args: &Keygen) -> Result<Report, Failure> {
         (_, true) => IfPending::Keep,
         _ => IfPending::Refuse,
     };
-    let done = call(&args.agent, &Request::Keygen { if_pending })?;
+    let done = match call(&args.agent, &Request::Keygen { if_pending })? {
+        Outcome::Ours(done) => done,
+        Outcome::Deployed(done) => return staged_elsewhere(&done, file, args.force),
+    };
     let what = if done.changed {
         "Generated a KES key."
     } else {
@@ -40,8 +43,11 @@ pub(crate) fn keygen(args: &Keygen) -> Result<Report, Failure> {
 
 /// `kes-cli export-verkey`
 pub(crate) fn export_verkey(args: &ExportVerkey) -> Result<Report, Failure> {
-    let done = call(&args.agent, &Request::ExportVkey {})?;
     let file = Some(args.kes_verification_key_file.as_path());
+    let done = match call(&args.agent, &Request::ExportVkey {})? {
+        Outcome::Ours(done) => done,
+        Outcome::Deployed(done) => return staged_elsewhere(&done, file, args.force),
+    };
     for_the_cold_machine(done, "A KES key is pending.", file, args.force)
 }
 
@@ -87,17 +93,55 @@ fn for_the_cold_machine(
         .notes(notes))
 }
 
+/// A key that waits in an agent of another make. Its periods are its own: the one to use must be
+/// taken from the chain.
+fn staged_elsewhere(
+    done: &deployed::Done,
+    file: Option<&Path>,
+    force: bool,
+) -> Result<Report, Failure> {
+    let deployed::Done::Staged { mut changed, vkey } = *done else {
+        return Err(Failure::contradiction());
+    };
+    let mut report = Report::new(changed).line("A KES key is staged in the agent.");
+    if let Some(path) = file {
+        let text = envelope::kes_vkey(&vkey);
+        changed |= files::write(path, text.as_bytes(), overwrite(force), Visibility::Public)?;
+        report.changed = changed;
+        report = report.line(format!("Verification key written to {}.", path.display()));
+    }
+    let print = fingerprint(&vkey);
+    Ok(report
+        .line(format!("Verification key:  {vkey}"))
+        .line(format!(
+            "Fingerprint:       {print}  (compare it on the cold machine)"
+        ))
+        .line("KES period to use: ask the chain (cardano-cli query kes-period-info)")
+        .field("kes_verification_key", vkey)
+        .field("fingerprint", print))
+}
+
+/// A key that was installed in an agent of another make.
+fn installed_elsewhere() -> Report {
+    Report::new(true)
+        .line("Installed. This agent does not say more: see `kes-cli status`.")
+        .field("result", "active")
+}
+
 /// `kes-cli import-opcert`
 pub(crate) fn import_opcert(args: &ImportOpcert) -> Result<Report, Failure> {
     let import = read_opcert(&args.opcert_file, &args.insist)?;
     let allow_lower_counter = args.insist.allow_lower_counter;
-    let done = call(
+    let Outcome::Ours(done) = call(
         &args.agent,
         &Request::ImportOpcert {
             import,
             allow_lower_counter,
         },
-    )?;
+    )?
+    else {
+        return Err(Failure::contradiction());
+    };
     let (state, opcert) = match &done.status.pending {
         PendingStatus::Certified { opcert, .. } => ("certified", opcert),
         PendingStatus::Scheduled { opcert, .. } => ("scheduled", opcert),
@@ -131,13 +175,16 @@ pub(crate) fn activate(args: &Activate) -> Result<Report, Failure> {
         .map(|path| read_opcert(path, &args.insist))
         .transpose()?;
     let allow_lower_counter = args.insist.allow_lower_counter;
-    let done = call(
+    let done = match call(
         &args.agent,
         &Request::Activate {
             import,
             allow_lower_counter,
         },
-    )?;
+    )? {
+        Outcome::Ours(done) => done,
+        Outcome::Deployed(_) => return Ok(installed_elsewhere()),
+    };
     let report = Report::new(done.changed);
     let unchanged = if done.changed { "" } else { "Unchanged: " };
     if let PendingStatus::Scheduled { vkey, opcert } = &done.status.pending {
@@ -179,7 +226,9 @@ pub(crate) fn activate(args: &Activate) -> Result<Report, Failure> {
 
 /// `kes-cli drop-pending`
 pub(crate) fn drop_pending(args: &Agent) -> Result<Report, Failure> {
-    let done = call(args, &Request::DropPending {})?;
+    let Outcome::Ours(done) = call(args, &Request::DropPending {})? else {
+        return Ok(Report::new(true).line("The staged key is wiped."));
+    };
     Ok(Report::new(done.changed)
         .line("The pending key is wiped. The active key is as it was.")
         .notes(done.notes))
@@ -187,7 +236,9 @@ pub(crate) fn drop_pending(args: &Agent) -> Result<Report, Failure> {
 
 /// `kes-cli drop-active`
 pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
-    let done = call(args, &Request::DropActive {})?;
+    let Outcome::Ours(done) = call(args, &Request::DropActive {})? else {
+        return Ok(Report::new(true).line("The active key is dropped."));
+    };
     let nodes = done.status.connected_nodes;
     Ok(Report::new(done.changed)
         .line("The active key is wiped. Nodes that were served it are told to stop forging.")

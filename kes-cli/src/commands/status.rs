@@ -5,8 +5,11 @@ use kes_wire::protocol::control::rotation::{
     Request, Status,
 };
 
-use super::call;
+use kes_wire::protocol::control::deployed::AgentInfo;
+
+use super::deployed::{self, Done};
 use super::rotation::expiry;
+use super::{Outcome, call};
 use crate::arguments::Agent;
 use crate::failure::Failure;
 use crate::output::Report;
@@ -14,7 +17,11 @@ use crate::words::{fingerprint, relative};
 
 /// Shows the agent's state.
 pub(crate) fn status(args: &Agent) -> Result<Report, Failure> {
-    let status = call(args, &Request::Status {})?.status;
+    let status = match call(args, &Request::Status {})? {
+        Outcome::Ours(done) => done.status,
+        Outcome::Deployed(Done::Info(info)) => return Ok(of_another_make(&info)),
+        Outcome::Deployed(_) => return Err(Failure::contradiction()),
+    };
     let mut report = Report::new(false);
     report.lines = describe(&status);
     let serde_json::Value::Object(fields) =
@@ -24,6 +31,39 @@ pub(crate) fn status(args: &Agent) -> Result<Report, Failure> {
     };
     report.fields = fields;
     Ok(report)
+}
+
+/// What an agent of another make tells.
+fn of_another_make(info: &AgentInfo) -> Report {
+    let mut report = Report::new(false);
+    report.lines = vec![format!(
+        "Period    {} (by an agent of another make)",
+        info.period
+    )];
+    report.lines.push(
+        match info
+            .installed
+            .as_ref()
+            .and_then(|installed| installed.bundle)
+        {
+            Some(bundle) => format!(
+                "Active    key {} ({}), certificate number {}, evolution {}",
+                fingerprint(&bundle.opcert.kes_vkey),
+                bundle.opcert.kes_vkey,
+                bundle.opcert.counter,
+                bundle.evolution
+            ),
+            None => "Active    no key".to_owned(),
+        },
+    );
+    report.lines.push(match &info.staged {
+        Some(vkey) => format!("Pending   key {} ({vkey})", fingerprint(vkey)),
+        None => "Pending   nothing".to_owned(),
+    });
+    if let serde_json::Value::Object(fields) = deployed::info_fields(info) {
+        report.fields = fields;
+    }
+    report
 }
 
 fn describe(status: &Status) -> Vec<String> {

@@ -8,8 +8,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    CLIENT_DEADLINE, ConnectError, ControlClient, HandshakeFailure, ReadError, client_handshake,
-    connect, read_item, write_all,
+    CLIENT_DEADLINE, ConnectError, ControlClient, ControlClientError, HandshakeFailure, ReadError,
+    client_handshake, connect, read_item, write_all,
 };
 use crate::protocol::control::deployed::{
     self, AnswerReader, DeployedAnswer, DeployedError, DeployedRequest, Layout, RequestReader,
@@ -46,6 +46,22 @@ impl From<ReadError<DeployedError>> for DeployedControlError {
             ReadError::Closed | ReadError::CutShort => Self::Closed,
             ReadError::Io(error) => Self::Io(error),
             ReadError::Content(error) => Self::Content(error),
+        }
+    }
+}
+
+impl From<DeployedControlError> for ControlClientError {
+    /// The same in the words of our own version's client.
+    fn from(error: DeployedControlError) -> Self {
+        match error {
+            DeployedControlError::Connect(error) => Self::Connect(error),
+            DeployedControlError::Handshake(error) => Self::Handshake(error),
+            DeployedControlError::Closed => Self::Closed,
+            DeployedControlError::TooSlow(deadline) => Self::TooSlow(deadline),
+            DeployedControlError::Content(error) => {
+                Self::Answer(minicbor::decode::Error::message(error))
+            }
+            DeployedControlError::Io(error) => Self::Io(error),
         }
     }
 }
