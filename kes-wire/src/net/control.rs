@@ -28,6 +28,9 @@ pub enum ControlClientError {
     /// The agent closed the connection instead of answering.
     #[error("the agent closed the connection without an answer")]
     Closed,
+    /// An earlier call has no answer: this one could be given that one's, late.
+    #[error("an earlier request on this connection was not answered: connect again")]
+    OutOfStep,
     /// No answer in time.
     #[error("the agent did not answer within {} s", .0.as_secs())]
     TooSlow(Duration),
@@ -56,6 +59,8 @@ impl From<ReadError<FrameError>> for ControlClientError {
 pub struct ControlClient {
     stream: UnixStream,
     reader: FrameReader,
+    /// A call was begun and its answer was not read.
+    is_out_of_step: bool,
 }
 
 impl ControlClient {
@@ -81,22 +86,29 @@ impl ControlClient {
         Self {
             stream,
             reader: FrameReader::default(),
+            is_out_of_step: false,
         }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer. Where it is abandoned before, the connection is
+    /// of no further use.
     ///
     /// # Errors
     /// [`ControlClientError`]; whether the request was carried out is not known then.
     pub async fn call(&mut self, request: &Request) -> Result<Answer, ControlClientError> {
+        if self.is_out_of_step {
+            return Err(ControlClientError::OutOfStep);
+        }
         let bytes = frame::frame(request).expect("requests are small");
+        self.is_out_of_step = true;
         let answered = async {
             write_all(&self.stream, &bytes).await?;
-            let content = read_item(&self.stream, &mut self.reader).await?;
-            frame::parse(&content).map_err(ControlClientError::Answer)
+            Ok(read_item(&self.stream, &mut self.reader).await?)
         };
         let late = Err(ControlClientError::TooSlow(CLIENT_DEADLINE));
-        timeout(CLIENT_DEADLINE, answered).await.unwrap_or(late)
+        let content = timeout(CLIENT_DEADLINE, answered).await.unwrap_or(late)?;
+        self.is_out_of_step = false;
+        frame::parse(&content).map_err(ControlClientError::Answer)
     }
 }
 
@@ -159,5 +171,50 @@ impl ControlServer {
     /// [`ControlServerError`]
     pub async fn reply(&mut self, answer: &Answer) -> Result<(), ControlServerError> {
         Ok(write_all(&self.stream, &frame::frame(answer)?).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::control::rotation::{Refusal, RefusalCode};
+
+    fn refused() -> Answer {
+        Answer::Refused {
+            refusal: Refusal {
+                code: RefusalCode::NothingPending,
+                sentence: "nothing waits".to_owned(),
+                next_step: "run keygen".to_owned(),
+                numbers: [("counter".to_owned(), 7)].into(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_is_not_taken_for_the_next_requests() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (mut client, mut server) = (ControlClient::new(client), ControlServer::new(server));
+        tokio::select! {
+            biased;
+            _ = client.call(&Request::Status {}) => panic!("nobody has answered"),
+            () = tokio::task::yield_now() => {}
+        }
+        server.reply(&refused()).await.unwrap();
+        let error = client.call(&Request::DropActive {}).await.unwrap_err();
+        assert!(matches!(error, ControlClientError::OutOfStep), "{error}");
+    }
+
+    #[tokio::test]
+    async fn answered_calls_leave_the_connection_in_step() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (mut client, mut server) = (ControlClient::new(client), ControlServer::new(server));
+        for request in [Request::ExportVkey {}, Request::DropPending {}] {
+            let agent = async {
+                assert_eq!(server.next_request().await.unwrap(), Some(request));
+                server.reply(&refused()).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(client.call(&request), agent);
+            assert_eq!(answer.unwrap(), refused());
+        }
     }
 }
