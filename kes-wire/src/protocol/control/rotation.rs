@@ -573,3 +573,191 @@ pub struct Protection {
     #[n(2)]
     pub meaning: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{frame, parse};
+    use super::*;
+    use crate::opcert::{ColdSignature, OpCert};
+
+    fn opcert() -> OpCertStatus {
+        OpCertStatus {
+            counter: 5,
+            start_period: KesPeriod(1572),
+            expiry_period: KesPeriod(1634),
+            starts_at: UnixTime(1),
+            expires_at: UnixTime(u64::MAX),
+            periods_left: 62,
+        }
+    }
+
+    fn note() -> Note {
+        Note {
+            code: "code".to_owned(),
+            sentence: "a sentence".to_owned(),
+        }
+    }
+
+    fn status(pending: PendingStatus, active: ActiveStatus, state: PeerState) -> Status {
+        let states = [
+            NodeState::NothingSent,
+            NodeState::Awaiting,
+            NodeState::Confirmed,
+            NodeState::Declined,
+            NodeState::HasItAlready,
+        ];
+        let node = |state| NodeStatus {
+            pid: Some(7),
+            uid: 1000,
+            connected_since: UnixTime(3),
+            version: "Service:2.0".to_owned(),
+            state,
+        };
+        Status {
+            agent_version: "1".to_owned(),
+            now: UnixTime(9),
+            current_period: KesPeriod(1573),
+            period_started_at: UnixTime(8),
+            period_ends_at: UnixTime(10),
+            network: NetworkStatus {
+                magic: 1,
+                slots_per_kes_period: 129_600,
+                slot_length_ns: 1,
+                max_kes_evolutions: 62,
+            },
+            cold_vkey: ColdVerificationKey([1; 32]),
+            pool_id: "pool1".to_owned(),
+            pending,
+            active,
+            counter_high_water_mark: Some(u64::MAX),
+            connected_nodes: 5,
+            nodes: states.map(node).to_vec(),
+            memory: MemoryStatus {
+                kind: "kind".to_owned(),
+                protections: vec![Protection {
+                    name: "locked".to_owned(),
+                    in_force: true,
+                    meaning: "never swapped".to_owned(),
+                }],
+            },
+            warnings: vec![note()],
+            peers: vec![PeerStatus {
+                address: "/a".to_owned(),
+                state,
+                since: UnixTime(2),
+                last_key_at: Some(UnixTime(1)),
+                last_answer: Some(note()),
+                hint: None,
+            }],
+        }
+    }
+
+    fn answers() -> Vec<Answer> {
+        let vkey = VerificationKey([2; 32]);
+        let pending = [
+            PendingStatus::Empty {},
+            PendingStatus::Key { vkey },
+            PendingStatus::Certified {
+                vkey,
+                opcert: opcert(),
+            },
+            PendingStatus::Scheduled {
+                vkey,
+                opcert: opcert(),
+            },
+        ];
+        let since = UnixTime(4);
+        let evolution = Evolution(1);
+        let active = [
+            ActiveStatus::Empty {},
+            ActiveStatus::Serving {
+                vkey,
+                opcert: opcert(),
+                evolution,
+                since,
+            },
+            ActiveStatus::Expired {
+                vkey,
+                opcert: opcert(),
+            },
+            ActiveStatus::Dropped { vkey: None, since },
+        ];
+        let peers = [
+            PeerState::Up {},
+            PeerState::Connecting { why: None },
+            PeerState::Connecting {
+                why: Some("why".to_owned()),
+            },
+            PeerState::Down {
+                why: "why".to_owned(),
+            },
+        ];
+        let mut answers: Vec<Answer> = pending
+            .into_iter()
+            .zip(active)
+            .zip(peers)
+            .map(|((pending, active), peer)| Answer::Done {
+                changed: true,
+                notes: vec![note()],
+                status: status(pending, active, peer),
+            })
+            .collect();
+        let codes = RefusalCode::ALL
+            .iter()
+            .cloned()
+            .chain([RefusalCode::Other("new".to_owned())]);
+        answers.extend(codes.map(|code| Answer::Refused {
+            refusal: Refusal {
+                code,
+                sentence: "what".to_owned(),
+                next_step: "next".to_owned(),
+                numbers: BTreeMap::from([("counter".to_owned(), 4)]),
+            },
+        }));
+        answers
+    }
+
+    #[test]
+    fn every_answer_survives_a_frame_and_is_refused_cut_anywhere() {
+        for answer in answers() {
+            let content = frame(&answer).unwrap().split_off(4);
+            assert_eq!(parse::<Answer>(&content).unwrap(), answer);
+            for cut in 0..content.len() {
+                assert!(
+                    parse::<Answer>(&content[..cut]).is_err(),
+                    "{answer:?} cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_with_the_most_nodes_fits_a_frame() {
+        let mut full = status(
+            PendingStatus::Empty {},
+            ActiveStatus::Empty {},
+            PeerState::Up {},
+        );
+        full.nodes = vec![full.nodes[0].clone(); Status::MOST_NODES];
+        frame(&Answer::Done {
+            changed: false,
+            notes: Vec::new(),
+            status: full,
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_certificate_is_its_112_bytes() {
+        let opcert = OpCert {
+            kes_vkey: VerificationKey([1; 32]),
+            counter: 2,
+            start_period: KesPeriod(3),
+            cold_signature: ColdSignature([4; 64]),
+        };
+        let bytes = minicbor::to_vec(opcert).unwrap();
+        // 0x58 0x70: a byte string of 112 bytes (RFC 8949).
+        assert_eq!(bytes[..2], [0x58, 112]);
+        assert_eq!(bytes[2..], opcert.to_wire());
+    }
+}
