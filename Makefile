@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build check test demo bench install clean
+.PHONY: help build check test soak demo bench install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -27,6 +27,10 @@ check: ## Format, lints, documentation, licences
 test: ## Run all tests
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked
+
+soak: ## Longer runs of the peer networks (KES_PEERS_STEPS, KES_PEERS_SEED)
+	$(CARGO) build --workspace --bins --locked
+	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-2000} $(CARGO) test --locked -p integration-tests --test peers
 
 demo: ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked --bins
