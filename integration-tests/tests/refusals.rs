@@ -576,3 +576,44 @@ fn a_reload_moves_sockets_and_keeps_keys_and_connections() {
     });
     agent.stop("TERM");
 }
+
+#[test]
+fn a_reload_follows_other_peers() {
+    let pool = Pool::new(TestNetwork::default());
+    let write = |peers: &str| {
+        std::fs::write(
+            pool.path("agent.toml"),
+            format!("bootstrap-paths = [{peers}]\n"),
+        )
+        .unwrap();
+    };
+    let peers = || -> Vec<String> {
+        let status = pool.status();
+        let peers = status["peers"].as_array().unwrap();
+        peers
+            .iter()
+            .map(|peer| peer["address"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    write("\"one.socket\"");
+    let agent = Agent::start(&pool, &["-F", "agent.toml"]);
+    until("the first peer", || {
+        (peers() == ["one.socket"]).then_some(())
+    });
+    write("\"two.socket\", \"three.socket\", \"two.socket\"");
+    agent.signal("HUP");
+    until("the other peers", || {
+        (peers() == ["three.socket", "two.socket"]).then_some(())
+    });
+    agent.stop("TERM");
+
+    // The environment, which outranks the file.
+    let mut command = pool.agent_command();
+    command
+        .args(["-F", "agent.toml"])
+        .env("KES_AGENT_BOOTSTRAP_PATHS", "a.socket:b.socket");
+    let _agent = Agent::spawn(command, &pool.path("control.socket"));
+    until("the peers of the environment", || {
+        (peers() == ["a.socket", "b.socket"]).then_some(())
+    });
+}

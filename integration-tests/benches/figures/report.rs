@@ -82,7 +82,7 @@ impl Row {
             return String::new();
         };
         match self.goal {
-            Goal::TimesFaster(_) => format!("{:.1} times faster", theirs / self.value),
+            Goal::TimesFaster(_) => format!("{:.2} times faster", theirs / self.value),
             Goal::AtMostMore(_) => format!("{:+.2} {}", self.value - theirs, self.unit),
             Goal::None | Goal::AtMostTimes(_) | Goal::AtMost(_) => {
                 format!("{:.3} times", self.value / theirs)
