@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use ed25519_dalek::Verifier;
+use integration_tests::pool::{Pool, TestNetwork};
 use integration_tests::shared;
 use kes_wire::envelope;
 use kes_wire::genesis::{self, Network, ShelleyStart};
@@ -45,6 +46,24 @@ fn its_files_are_read_and_written_to_the_byte() {
     // Ed25519 is deterministic: the same cold key over the same fields gives the same file.
     let issued = key.issue(&vkey, 7, KesPeriod(0x0596)).unwrap();
     assert_eq!(envelope::opcert(&issued, &cold), opcert);
+}
+
+#[test]
+fn the_command_issues_cardano_clis_certificate_to_the_byte() {
+    let Some(expected) = file("opcert.cert") else {
+        return;
+    };
+    let pool = Pool::new(TestNetwork::default());
+    for name in ["cold.skey", "cold.vkey", "kes.vkey"] {
+        std::fs::write(pool.path(name), file(name).unwrap()).unwrap();
+    }
+    pool.set_counter("cold", 7);
+    pool.issue("cold", 0x0596);
+    let issued = std::fs::read_to_string(pool.path("opcert.cert")).unwrap();
+    assert_eq!(issued, expected);
+    // And the counter file is left as cardano-cli leaves it.
+    let counter = std::fs::read_to_string(pool.path("cold.counter")).unwrap();
+    assert_eq!(counter, file("opcert.counter").unwrap());
 }
 
 #[test]

@@ -38,9 +38,34 @@ pub(crate) fn fingerprint(vkey: &VerificationKey) -> String {
     groups.collect::<Vec<_>>().join("-")
 }
 
+/// `cardano (1000)`: a user by name, where this machine's list of users has one.
+pub(crate) fn user(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    match name_in(&users, uid) {
+        Some(name) => format!("{name} ({uid})"),
+        None => uid.to_string(),
+    }
+}
+
+/// The name beside a number in the form of passwd(5).
+fn name_in(users: &str, uid: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_have_names() {
+        let users = "root:x:0:0:root:/root:/bin/bash\nbroken\ncardano:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(name_in(users, 1000), Some("cardano"));
+        assert_eq!(name_in(users, 7), None);
+    }
 
     #[test]
     fn lengths_read_well() {

@@ -13,7 +13,7 @@ use super::{Outcome, call};
 use crate::arguments::Agent;
 use crate::failure::Failure;
 use crate::output::Report;
-use crate::words::{fingerprint, relative};
+use crate::words::{fingerprint, relative, user};
 
 /// Shows the agent's state.
 pub(crate) fn status(args: &Agent) -> Result<Report, Failure> {
@@ -194,8 +194,8 @@ fn describe_node(node: &NodeStatus, status: &Status) -> String {
         NodeState::Declined => "DECLINED the newest state",
     };
     format!(
-        "          pid {pid}, uid {}, connected {}: {state}",
-        node.uid,
+        "          pid {pid}, user {}, connected {}: {state}",
+        user(node.uid),
         relative(node.connected_since, status.now)
     )
 }
