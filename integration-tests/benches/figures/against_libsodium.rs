@@ -25,7 +25,7 @@ pub(crate) fn measure(report: &mut Report) {
     );
     let goal = Goal::AtMostTimes(1.05);
     report.add(Row::of(
-        "key generation",
+        "key generation, locked pages at hand",
         pair,
         "64 Ed25519 key pairs",
         goal,
