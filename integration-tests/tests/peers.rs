@@ -243,8 +243,27 @@ fn a_ring_of_five_converges() {
     converges("ring", (0..5).map(|i| vec![(i + 1) % 5]).collect());
 }
 
+fn full(n: usize) -> Vec<Vec<usize>> {
+    let others = |i| (0..n).filter(move |j| *j != i).collect();
+    (0..n).map(others).collect()
+}
+
 #[test]
 fn a_full_network_of_three_converges() {
-    let others = |i| (0..3).filter(move |j| *j != i).collect();
-    converges("full", (0..3).map(others).collect());
+    converges("full", full(3));
+}
+
+#[test]
+fn two_that_follow_each_other_converge() {
+    converges("two", full(2));
+}
+
+#[test]
+fn a_line_of_seven_converges() {
+    converges("line", line(7));
+}
+
+#[test]
+fn a_full_network_of_six_converges() {
+    converges("full", full(6));
 }
