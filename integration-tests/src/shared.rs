@@ -3,6 +3,7 @@
 //! It is found by the environment variable `KES_SHARED_DIR` (the Makefile sets it to `../shared`
 //! where that exists). Tests that need it skip with a line that says so where it is absent.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The path of `name` below the folder's `vectors`; `None`, with a line on standard error, where
@@ -13,7 +14,9 @@ use std::path::PathBuf;
 #[must_use]
 pub fn vectors(name: &str) -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("KES_SHARED_DIR").filter(|v| !v.is_empty()) else {
-        eprintln!("SKIPPED: KES_SHARED_DIR is not set, so {name} cannot be tested against");
+        skipped(&format!(
+            "KES_SHARED_DIR is not set, so {name} cannot be tested against"
+        ));
         return None;
     };
     let path = PathBuf::from(folder).join("vectors").join(name);
@@ -22,6 +25,13 @@ pub fn vectors(name: &str) -> Option<PathBuf> {
         "KES_SHARED_DIR is set but has no vectors/{name}"
     );
     Some(path)
+}
+
+/// Says that a test is skipped, and why: straight to standard error, because the test harness
+/// hides what a passing test prints.
+pub fn skipped(why: &str) {
+    // Where even that cannot be written, nobody would read it.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// The text of `name` below the folder's `vectors`.

@@ -310,7 +310,7 @@ fn the_agent_is_not_there_or_not_for_this_user() {
         assert_eq!(mode, 0o660, "{name}");
     }
     if !is_root() {
-        eprintln!("SKIPPED: only root can try as another user");
+        integration_tests::shared::skipped("only root can try as another user");
         return;
     }
     let folder = pool.path(".");
@@ -444,7 +444,7 @@ fn an_agent_that_cannot_run_says_why() {
 #[test]
 fn an_agent_that_cannot_lock_memory_does_not_start() {
     if !is_root() {
-        eprintln!("SKIPPED: only root can give the agent to another user");
+        integration_tests::shared::skipped("only root can give the agent to another user");
         return;
     }
     let pool = Pool::new(TestNetwork::default());
@@ -514,7 +514,7 @@ fn inherited_sockets_are_used_and_left_alone() {
         command.env(name, value.unwrap());
     }
     if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: there is no python3 to stand in for a service manager");
+        integration_tests::shared::skipped("there is no python3 to stand in for a service manager");
         return;
     }
     let agent = Agent::spawn(command, &pool.path("control.socket"));
