@@ -249,7 +249,31 @@ fn files_are_not_overwritten_unasked() {
         "no/folder/kes.vkey",
     ]);
     outcome.refused(11, "file");
-    // The air-gapped machine's part: nothing is half done.
+    // A key that was generated is not lost with the file that could not be written.
+    pool.cli(&["drop-pending"]).succeeded();
+    std::fs::create_dir(pool.path("folder")).unwrap();
+    let keygen = ["keygen", "--force", "--kes-verification-key-file", "folder"];
+    let failed = pool.cli(&keygen).refused(11, "file");
+    let sentence = failed["error"]["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("was generated and is pending"),
+        "{sentence}"
+    );
+    assert_eq!(slots(&pool)[0]["state"], "key");
+    pool.cli(&["export-verkey", "--force"]).succeeded();
+    // The air-gapped machine's part: nothing is half done, and no secret on standard output.
+    pool.cli(&[
+        "cold",
+        "key-gen",
+        "--cold-verification-key-file",
+        "new.vkey",
+        "--cold-signing-key-file",
+        "-",
+        "--operational-certificate-issue-counter-file",
+        "new.counter",
+    ])
+    .refused(11, "file");
+    assert!(!pool.path("new.vkey").exists());
     pool.cli(&[
         "cold",
         "key-gen",

@@ -157,7 +157,34 @@ impl Vault {
         self.carry_out(outcome)
     }
 
+    /// Evolves the keys that the effects evolve, where they stand. It is the only effect that can
+    /// fail (for want of a locked stack), and it leaves a key as it was then: done before any key
+    /// is moved or wiped, a failure has lost nothing.
+    fn evolve_first(&mut self, effects: &[Effect]) -> Result<(), EffectError> {
+        let mut becomes_active = &mut self.active;
+        for effect in effects {
+            match effect {
+                Effect::MovePendingToActive => becomes_active = &mut self.pending,
+                Effect::MoveReceivedToActive => becomes_active = &mut self.received,
+                Effect::EvolveActive { to } => {
+                    becomes_active
+                        .as_mut()
+                        .ok_or(EffectError::NoSuchKey)?
+                        .evolve_to(*to)?;
+                }
+                Effect::Generate
+                | Effect::MoveGeneratedToPending
+                | Effect::WipePending
+                | Effect::WipeActive
+                | Effect::Announce => {}
+            }
+        }
+        Ok(())
+    }
+
     fn carry_out(&mut self, outcome: Outcome) -> Result<Done, Refusal> {
+        self.evolve_first(&outcome.effects)
+            .map_err(|error| failed(&error))?;
         for effect in &outcome.effects {
             self.perform(effect).map_err(|error| failed(&error))?;
         }

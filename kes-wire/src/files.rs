@@ -42,6 +42,9 @@ pub enum FileError {
     /// A device, a folder or the like stands there: it is not replaced by a file.
     #[error("{path} is not an ordinary file", path = .0.display())]
     NotAFile(PathBuf),
+    /// A secret is not written to standard output.
+    #[error("a secret is not written to standard output; name a file")]
+    SecretToStandardOutput,
     /// It is larger than anything of its kind.
     #[error("{path} is larger than {most} bytes: it is not the right file", path = path.display())]
     TooLarge {
@@ -184,6 +187,10 @@ pub fn write(
     visibility: Visibility,
 ) -> Result<bool, FileError> {
     if is_standard(path) {
+        // Standard output has a buffer in ordinary memory, and goes who knows where.
+        if visibility == Visibility::Secret {
+            return Err(FileError::SecretToStandardOutput);
+        }
         let mut stdout = io::stdout().lock();
         return stdout
             .write_all(content)
@@ -191,7 +198,8 @@ pub fn write(
             .map(|()| true)
             .map_err(FileError::system(path, "standard output cannot be written"));
     }
-    if has_content(path, content) {
+    // What stands in a secret's place may be a secret too: it is not read.
+    if visibility == Visibility::Public && has_content(path, content) {
         return Ok(false);
     }
     if path.metadata().is_ok_and(|there| !there.is_file()) {
@@ -324,6 +332,13 @@ mod tests {
         let path = folder.path().join("cold.skey");
         write(&path, b"secret", Overwrite::No, Visibility::Secret).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let standard = write(
+            Path::new("-"),
+            b"secret",
+            Overwrite::Yes,
+            Visibility::Secret,
+        );
+        assert!(matches!(standard, Err(FileError::SecretToStandardOutput)));
         let (locked, length) = read_locked::<16>(&path).unwrap();
         assert_eq!(&locked.expose()[..length], b"secret");
     }

@@ -67,8 +67,7 @@ fn for_the_cold_machine(
     let mut report = Report::new(changed).line(what);
     if let Some(path) = file {
         let text = envelope::kes_vkey(&vkey);
-        let wrote = files::write(path, text.as_bytes(), overwrite(force), Visibility::Public)?;
-        changed |= wrote;
+        changed |= write_vkey(path, &text, force, changed)?;
         report.changed = changed;
         report = report
             .field("kes_verification_key_file", path.display().to_string())
@@ -93,6 +92,23 @@ fn for_the_cold_machine(
         .notes(notes))
 }
 
+/// Writes a pending key's verification key. A key that was `generated` just now waits in the agent
+/// whatever becomes of the file, and the failure says so.
+fn write_vkey(path: &Path, text: &str, force: bool, generated: bool) -> Result<bool, Failure> {
+    let written = files::write(path, text.as_bytes(), overwrite(force), Visibility::Public);
+    written.map_err(|error| {
+        let mut failure = Failure::from(error);
+        if generated {
+            failure
+                .sentence
+                .push_str("; the key itself was generated and is pending");
+            failure.next_step =
+                "write its verification key elsewhere with `kes-cli export-verkey`".to_owned();
+        }
+        failure
+    })
+}
+
 /// A key that waits in an agent of another make. Its periods are its own: the one to use must be
 /// taken from the chain.
 fn staged_elsewhere(
@@ -106,7 +122,7 @@ fn staged_elsewhere(
     let mut report = Report::new(changed).line("A KES key is staged in the agent.");
     if let Some(path) = file {
         let text = envelope::kes_vkey(&vkey);
-        changed |= files::write(path, text.as_bytes(), overwrite(force), Visibility::Public)?;
+        changed |= write_vkey(path, &text, force, changed)?;
         report.changed = changed;
         report = report.line(format!("Verification key written to {}.", path.display()));
     }
