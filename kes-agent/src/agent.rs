@@ -3,11 +3,13 @@
 //! One thread runs everything. What connections share is borrowed for the length of one
 //! synchronous call and never across an await.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use kes_wire::genesis::Network;
-use kes_wire::protocol::control::rotation::{Answer, Refusal, RefusalCode, Request, Status};
+use kes_wire::protocol::control::rotation::{
+    Answer, IfPending, Refusal, RefusalCode, Request, Status,
+};
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
@@ -28,6 +30,8 @@ pub struct Agent {
     vault: RefCell<Vault>,
     nodes: Rc<RefCell<Nodes>>,
     peers: RefCell<Peers>,
+    /// Whether a control client of a deployed version may replace a staged key.
+    replace_staged: Cell<bool>,
 }
 
 impl Agent {
@@ -39,7 +43,23 @@ impl Agent {
             vault: RefCell::new(Vault::new(rules)),
             nodes: Rc::default(),
             peers: RefCell::default(),
+            replace_staged: Cell::default(),
         }
+    }
+
+    /// What becomes of a staged key when a client of a deployed version generates again.
+    #[must_use]
+    pub fn if_staged(&self) -> IfPending {
+        if self.replace_staged.get() {
+            IfPending::Replace
+        } else {
+            IfPending::Refuse
+        }
+    }
+
+    /// Lets clients of deployed versions replace a staged key, or not.
+    pub fn let_replace_staged(&self, allowed: bool) {
+        self.replace_staged.set(allowed);
     }
 
     /// The connected nodes.

@@ -2,7 +2,7 @@
 //!
 //! Where the reference loses keys, ours does not: a failed install leaves the staged (pending)
 //! key; generating over one is refused by the means that these versions have, an answer without a
-//! key; counters, periods and expiry are checked and answered with the nearest code.
+//! key, unless `replace-staged` allows it; counters, periods and expiry are checked and answered with the nearest code.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use kes_wire::protocol::control::deployed::{
     AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo, PeerConnection, PeerInfo,
 };
 use kes_wire::protocol::control::rotation::{
-    IfPending, ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request, Status,
+    ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request,
 };
 use kes_wire::protocol::result::ResultCode;
 use kes_wire::protocol::stamp::Stamp;
@@ -53,7 +53,7 @@ fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAns
     match request {
         DeployedRequest::GenStagedKey => {
             let done = ours(Request::Keygen {
-                if_pending: IfPending::Refuse,
+                if_pending: agent.if_staged(),
             });
             DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
         }
@@ -120,7 +120,7 @@ fn info(agent: &Agent) -> AgentInfo {
             seconds(status.period_started_at),
             seconds(status.period_ends_at),
         )),
-        peers: peers(&status),
+        peers: peers(&agent.peers().borrow().list(state)),
     })
 }
 
@@ -146,7 +146,7 @@ fn installed(state: &State) -> Option<InstalledInfo> {
     }
 }
 
-fn peers(status: &Status) -> Vec<PeerInfo> {
+fn peers(peers: &[PeerStatus]) -> Vec<PeerInfo> {
     let show = |peer: &PeerStatus| PeerInfo {
         address: peer.address.clone(),
         connection: match peer.state {
@@ -155,7 +155,7 @@ fn peers(status: &Status) -> Vec<PeerInfo> {
             PeerState::Down { .. } => PeerConnection::Down,
         },
     };
-    status.peers.iter().map(show).collect()
+    peers.iter().map(show).collect()
 }
 
 fn seconds(time: UnixTime) -> i64 {

@@ -104,6 +104,7 @@ async fn serve(
         tracing::warn!("{warning}");
     }
     let agent = Rc::new(Agent::new(config.network.clone(), rules));
+    agent.let_replace_staged(config.replace_staged);
     let connections = Connections::default();
     let mut followed = Followed::default();
     followed.follow(&config.bootstrap_paths, &agent, &connections);
@@ -121,6 +122,7 @@ async fn serve(
             }
             _ = hangup.recv() => {
                 if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
+                    agent.let_replace_staged(new.replace_staged);
                     followed.follow(&new.bootstrap_paths, &agent, &connections);
                 }
             }

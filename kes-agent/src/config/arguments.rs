@@ -42,6 +42,19 @@ pub struct RunArguments {
     #[arg(short, long, value_name = "PATH")]
     pub bootstrap_address: Vec<PathBuf>,
 
+    /// Let a control client of a deployed version, such as kes-agent-control, replace a staged key
+    /// by generating again, as the reference agent does; the replaced key is lost, so without
+    /// this such a client is refused [in a configuration file: replace-staged]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "KES_AGENT_REPLACE_STAGED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub replace_staged: Option<bool>,
+
     /// The pool's cold verification key (cold.vkey); required, here or in a configuration file
     #[arg(long, value_name = "FILE", env = "KES_AGENT_COLD_VK")]
     pub cold_verification_key: Option<PathBuf>,
