@@ -453,7 +453,17 @@ impl Node {
     /// Where it cannot be run.
     #[must_use]
     pub fn start(pool: &Pool) -> Self {
+        Self::start_at(pool, "service.socket")
+    }
+
+    /// Starts a node of the pool at this service socket.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    #[must_use]
+    pub fn start_at(pool: &Pool, socket: &str) -> Self {
         let mut command = pool.command(&["probe", "--follow", "--json"]);
+        command.env("KES_AGENT_SERVICE_PATH", pool.path(socket));
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
