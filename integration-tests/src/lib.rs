@@ -1,7 +1,9 @@
 //! What the whole-system tests share.
 
+pub mod link;
 pub mod peers_harness;
 pub mod pool;
 pub mod scripted_peer;
 pub mod session;
 pub mod shared;
+pub mod watcher;
