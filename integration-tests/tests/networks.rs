@@ -129,12 +129,17 @@ impl Run {
                 }
             }
             4 => {
-                for ((from, to), link) in self.network.links() {
-                    if *from == n || *to == n {
-                        link.cut();
-                    }
+                self.cut_off(n);
+                let m = self.random.below(self.nodes.len());
+                if m == n || !self.network.runs(n) || !self.network.runs(m) {
+                    return format!("agent {n} is cut off");
                 }
-                format!("agent {n} is cut off")
+                // Two operators who do not know of each other: the later one has the lower counter.
+                self.cut_off(m);
+                self.counter += 1;
+                self.network.install(n, self.counter, PERIOD);
+                self.network.install(m, self.counter - 1, PERIOD);
+                format!("agents {n} and {m} are cut off and refuse each other's key")
             }
             5 => {
                 self.mend_all();
@@ -154,6 +159,14 @@ impl Run {
                 format!("counter {counter} at agent {n}: {}", output.status)
             }
             _ => "nothing".to_owned(),
+        }
+    }
+
+    fn cut_off(&self, n: usize) {
+        for ((from, to), link) in self.network.links() {
+            if *from == n || *to == n {
+                link.cut();
+            }
         }
     }
 

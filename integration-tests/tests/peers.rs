@@ -152,3 +152,28 @@ fn each_holding_what_the_other_refuses_is_told_with_the_way_out() {
         assert!(hint.is_null(), "{hint}");
     }
 }
+
+#[test]
+fn a_drop_on_one_side_of_a_split_reaches_the_other_and_is_not_undone() {
+    let mut network = Network::linked(vec![vec![1], vec![0]]);
+    network.start(0);
+    network.start(1);
+    network.install(0, 0, PERIOD);
+    wait("the key", || network.held(1).starts_with("key"));
+    for link in network.links().values() {
+        link.cut();
+    }
+    let peer = |n: usize| network.status(n).unwrap()["peers"][0]["state"]["state"].clone();
+    wait("the split is seen", || {
+        peer(0) == "down" && peer(1) == "down"
+    });
+    assert!(network.command(0, &["drop-active"]).status.success());
+    assert!(network.held(1).starts_with("key"), "nothing passes");
+    for link in network.links().values() {
+        link.mend();
+    }
+    // The reference would have the key back from the other side.
+    wait("the drop", || network.held(1).starts_with("dropped"));
+    assert!(network.agreement().starts_with("dropped"));
+    assert_eq!(count(&network.log(0), "taken from the peer agent"), 0);
+}

@@ -241,3 +241,103 @@ fn kes_agent_control_speaks_as_the_recorded_client_and_ends_in_its_words() {
         }
     }
 }
+
+/// What the reference's client prints of the recorded states: the lines of the facts, with the
+/// recorded numbers written out by hand and by another language's calendar.
+const INFO: [(&str, &str); 2] = [
+    (
+        "control-13-info-installed-and-staged",
+        "--- Agent ---
+Agent version: 1.3.0.0-git-19ffbb01d4a6514b67af62d59b3cd4e0b4682beb
+Connected via: Control:3.0
+Current time: 2026-11-23 00:18:53 UTC
+Current KES period: 2231
+Current KES period started: 2026-11-22 09:44:51 UTC
+Next KES period starts: 2026-11-23 21:44:51 UTC
+--- Installed KES SignKey ---
+Timestamp: 2026-11-23 00:18:53 UTC
+VerKey: c724d9a2185e792308a25494d58ae2ab2578b57a8ae9fb11757fa72f8929e2db
+Valid from period: 2231
+Current evolution: 0 / 64
+OpCert number: 5
+OpCert signature: 1276f7996eae25ac6aad9d964a00315aa67f66f83ddb481e480d3fdcff95e939ea4da7e06114fcbc\
+        21787523431157ae4c83535460f8b276e86de210ba763f09
+--- Staged KES SignKey ---
+VerKey: 31283eae57b084e8ddc50cbc139fcff68f2b6204113adae99d2e7bc9a3be4c44
+--- Bootstrap Peers ---
+",
+    ),
+    (
+        "bootstrap-03-control-info-peer-lost",
+        "--- Agent ---
+Agent version: 1.3.0.0-git-19ffbb01d4a6514b67af62d59b3cd4e0b4682beb
+Connected via: Control:3.0
+Current time: 2026-11-23 00:19:05 UTC
+Current KES period: 2231
+Current KES period started: 2026-11-22 09:44:51 UTC
+Next KES period starts: 2026-11-23 21:44:51 UTC
+--- Installed KES SignKey ---
+Timestamp: 2026-11-23 00:19:04 UTC
+VerKey: 649f0382e60a0dfe808b03bb2b29d33d062b67a2c94e498b25e623caed902099
+Valid from period: 2231
+Current evolution: 0 / 64
+OpCert number: 4
+OpCert signature: a1bcc71b70fc18c2502987df50287ac25166789ff52276644ef4cb3dd256ae82e07a635754cb4a24\
+        82609dcbc408b1a2afa7841bf796a678337ccbd6f3fd940d
+--- Bootstrap Peers ---
+B-relay.S: connecting...
+",
+    ),
+];
+
+#[test]
+fn info_is_printed_line_by_line_as_the_reference_prints_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("kes-agent-control");
+    symlink(program("kes-cli"), &link).unwrap();
+    let socket = folder.path().join("control.socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    for (name, lines) in INFO {
+        let Some(session) = recorded(name) else {
+            return;
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| serve_control(&listener, &session, 7));
+            let mut command = Command::new(&link);
+            command.args(["info", "-c"]).arg(&socket);
+            let output = command.output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), lines);
+            assert!(output.status.success() && output.stderr.is_empty());
+        });
+    }
+}
+
+#[test]
+fn kes_cli_as_a_node_proves_the_recorded_keys() {
+    for (name, evolution) in [
+        ("service-01-connect-with-installed-key", 0),
+        ("service-02-first-key-second-key-drop", 0),
+        ("service-04-connect-with-key-at-evolution-3", 3),
+    ] {
+        let Some(session) = recorded(name) else {
+            return;
+        };
+        for piece in [1, 26, usize::MAX] {
+            let pool = super::pool().unwrap();
+            let listener = UnixListener::bind(pool.path("service.socket")).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let (offer, rest) = split_offer(&session.from_agent);
+                    // The choice has nothing that the reference would wait for.
+                    write_in_pieces(&mut stream, &[offer, &rest[..32 + 733]].concat(), piece);
+                    stream.read_exact(&mut [0; 33 + 4]).unwrap();
+                });
+                let probed = pool.cli(&["probe"]).succeeded();
+                assert_eq!(probed["signature_verifies"], true, "{name}");
+                assert_eq!(probed["certificate_verifies"], true, "{name}");
+                assert_eq!(probed["served_evolution"], evolution, "{name}");
+            });
+        }
+    }
+}
