@@ -101,7 +101,8 @@ fn nearest(code: &RefusalCode) -> ResultCode {
         RefusalCode::AlreadyPending | RefusalCode::AlreadyImported | RefusalCode::Scheduled => {
             ResultCode::UnsupportedOperation
         }
-        RefusalCode::NotUnderstood
+        RefusalCode::KeptUnread
+        | RefusalCode::NotUnderstood
         | RefusalCode::NoLockedMemory
         | RefusalCode::Internal
         | RefusalCode::Other(_) => ResultCode::Unknown,

@@ -126,6 +126,7 @@ impl World {
             now: Now {
                 stamp: Stamp(10_000),
                 period: KesPeriod(100),
+                is_trusted: true,
             },
             keys: 0,
             asked: None,

@@ -7,5 +7,6 @@
 
 pub mod memory;
 pub mod os;
+pub mod region;
 pub mod sodium;
 pub mod stack;

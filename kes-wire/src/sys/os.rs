@@ -1,4 +1,4 @@
-//! The operating system: limits, inherited sockets.
+//! The operating system: limits, inherited sockets, whether the clock is synchronised.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -12,6 +12,17 @@ use rustix::process::{Resource, getrlimit};
 /// The soft limit for locked memory in bytes; `None` where there is none.
 pub fn locked_memory_limit() -> Option<u64> {
     getrlimit(Resource::Memlock).current
+}
+
+/// Whether the kernel says that the wall clock is synchronised (`adjtimex(2)`). Setting the clock
+/// by hand makes it say no, until the daemon that synchronises it has looked.
+#[must_use]
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: a timex is numbers alone, for which all zeros are valid; zero `modes` only read.
+    let mut state: libc::timex = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer is to a timex that lives through the call.
+    let answer = unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut state) };
+    answer >= 0 && answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0
 }
 
 /// Takes over a listening Unix stream socket that the service manager left open at `fd`
