@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error),
     };
-    if let Err(error) = identity::assume(&config.identity) {
+    if let Err(error) = identity::assume(&config.identity, &config.socket_groups()) {
         return fail(EXIT_START, &error);
     }
     let log = match Log::open(config.log) {

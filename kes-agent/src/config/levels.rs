@@ -1,4 +1,4 @@
-//! Log levels, targets and formats as they are named in settings.
+//! Log levels, targets and formats, and the sandbox, as they are named in settings.
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -67,4 +67,17 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// What is to become of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// As far as the kernel can; the log and the status say what is missing.
+    #[default]
+    On,
+    /// All of it, or the agent does not start.
+    Required,
+    /// None, to find out whether it is in the way of something.
+    Off,
 }
