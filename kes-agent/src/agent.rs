@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use kes_wire::genesis::Network;
-use kes_wire::protocol::control::rotation::{Answer, Refusal, RefusalCode, Request, Status};
+use kes_wire::protocol::control::rotation::{
+    Answer, Protection, Refusal, RefusalCode, Request, Status,
+};
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
@@ -28,17 +30,20 @@ pub struct Agent {
     vault: RefCell<Vault>,
     nodes: Rc<RefCell<Nodes>>,
     peers: RefCell<Peers>,
+    /// What keeps the process and its keys from others, for the status.
+    protections: Vec<Protection>,
 }
 
 impl Agent {
     /// An agent without keys.
     #[must_use]
-    pub fn new(network: Network, rules: Rules) -> Self {
+    pub fn new(network: Network, rules: Rules, protections: Vec<Protection>) -> Self {
         Self {
             network,
             vault: RefCell::new(Vault::new(rules)),
             nodes: Rc::default(),
             peers: RefCell::default(),
+            protections,
         }
     }
 
@@ -147,6 +152,8 @@ impl Agent {
         let listed = matches!(request, Request::Status {});
         let mut status = status::assemble(&vault, &self.network, time, &nodes, listed);
         status.peers = self.peers.borrow().list(vault.state());
+        let protections = self.protections.iter().cloned();
+        status.memory.protections.extend(protections);
         Answer::Done {
             changed: done.changed,
             notes: done.notes,

@@ -7,11 +7,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use kes_wire::protocol::control::rotation::Protection;
 use kes_wire::sys::memory::LockError;
 use kes_wire::sys::stack;
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::agent::Agent;
 use crate::clock::Alarm;
 use crate::config::{Config, ConfigError};
-use crate::listener::{ListenError, Listener};
+use crate::door::{Doors, Place};
+use crate::listener::ListenError;
 use crate::logging::Log;
 use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
@@ -29,8 +30,6 @@ use crate::{control, peers, service, status};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long to wait before accepting again where the system has no descriptor left.
-const BREATH: Duration = Duration::from_millis(200);
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +60,11 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 /// [`StartError`]: once it runs, nothing but a signal ends it.
 pub fn run(
     config: Config,
+    protections: Vec<Protection>,
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
-    // Sockets are made for owner and group alone, from their first moment.
+    // Sockets and files are made for owner and group alone, from their first moment.
     rustix::process::umask(Mode::from_raw_mode(0o117));
     // The first use locks the memory of the secret stack: better to fail now than with a key.
     stack::run(|| ())?;
@@ -73,11 +73,12 @@ pub fn run(
         .build()
         .map_err(system("cannot start the event loop"))?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(config, log, resolve))
+    local.block_on(&runtime, serve(config, protections, log, resolve))
 }
 
 async fn serve(
     config: Config,
+    protections: Vec<Protection>,
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
@@ -103,7 +104,12 @@ async fn serve(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let agent = Rc::new(Agent::new(config.network.clone(), rules));
+    for missing in protections.iter().filter(|protection| !protection.in_force) {
+        let (protection, why) = (&missing.name, &missing.meaning);
+        tracing::warn!(protection, "a protection is not in force: {why}");
+    }
+    let agent = Rc::new(Agent::new(config.network.clone(), rules, protections));
+    let doors = Doors::new(&config);
     let connections = Connections::default();
     let mut followed = Followed::default();
     followed.follow(&config.bootstrap_paths, &agent, &connections);
@@ -111,16 +117,17 @@ async fn serve(
     let mut upkeep = pin!(upkeep(&agent, &alarm));
     let signal = loop {
         tokio::select! {
-            (stream, peer) = accept(sockets.service.listener()) => {
+            (stream, peer, place) = doors.service.next(sockets.service.listener()) => {
                 let served = service::serve(Rc::clone(&agent), stream, peer);
-                connections.spawn("node", peer, served);
+                connections.spawn("node", peer, place, served);
             }
-            (stream, peer) = accept(sockets.control.listener()) => {
+            (stream, peer, place) = doors.control.next(sockets.control.listener()) => {
                 let served = control::serve(Rc::clone(&agent), stream, peer);
-                connections.spawn("command", peer, served);
+                connections.spawn("command", peer, place, served);
             }
             _ = hangup.recv() => {
                 if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
+                    doors.reload(&new);
                     followed.follow(&new.bootstrap_paths, &agent, &connections);
                 }
             }
@@ -148,7 +155,10 @@ fn reload(
     }
     let config = match resolve() {
         Err(error) => {
-            tracing::error!("the configuration is not reloaded: {error}");
+            tracing::error!(
+                "the configuration is not reloaded: {error}; files outside the folders that were \
+                 used at the start can be read only after a restart"
+            );
             None
         }
         Ok(config) => {
@@ -214,10 +224,12 @@ impl Connections {
         &self,
         kind: &'static str,
         peer: Peer,
+        place: Place,
         serve: impl Future<Output = Result<(), E>> + 'static,
     ) {
         let stop = self.stop.clone();
         self.tracker.spawn_local(async move {
+            let _place = place;
             if let Some(Err(ending)) = stop.run_until_cancelled(serve).await {
                 tracing::info!(
                     pid = peer.pid,
@@ -263,35 +275,6 @@ async fn tell_status(agent: &Agent) -> core::convert::Infallible {
         if news.changed().await.is_err() {
             // The vault lives as long as the agent.
             core::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Accepts the next connection; waits for ever where nothing is listened on.
-async fn accept(listener: Option<&Listener>) -> (UnixStream, Peer) {
-    let Some(listener) = listener else {
-        return core::future::pending().await;
-    };
-    loop {
-        match listener.socket().accept().await {
-            Ok((stream, _)) => match stream.peer_cred() {
-                Ok(credentials) => {
-                    let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-                    return (
-                        stream,
-                        Peer {
-                            pid,
-                            uid: credentials.uid(),
-                        },
-                    );
-                }
-                Err(error) => tracing::warn!("a connection without credentials: {error}"),
-            },
-            Err(error) => {
-                // Most likely no descriptor is left: connections that end free some.
-                tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(BREATH).await;
-            }
         }
     }
 }

@@ -93,11 +93,21 @@ pub struct RunArguments {
     pub service_socket_group: Option<String>,
 
     /// Users who may connect to the service socket, beside root [default: whom its mode lets]
-    #[arg(long, value_name = "USERS", value_delimiter = ',', env = "KES_AGENT_SERVICE_ALLOW_USERS")]
+    #[arg(
+        long,
+        value_name = "USERS",
+        value_delimiter = ',',
+        env = "KES_AGENT_SERVICE_ALLOW_USERS"
+    )]
     pub service_allow_users: Option<Vec<String>>,
 
     /// Groups whose members may connect to the service socket [default: whom its mode lets]
-    #[arg(long, value_name = "GROUPS", value_delimiter = ',', env = "KES_AGENT_SERVICE_ALLOW_GROUPS")]
+    #[arg(
+        long,
+        value_name = "GROUPS",
+        value_delimiter = ',',
+        env = "KES_AGENT_SERVICE_ALLOW_GROUPS"
+    )]
     pub service_allow_groups: Option<Vec<String>>,
 
     /// Mode of the control socket, octal [default: 0660]
@@ -113,11 +123,21 @@ pub struct RunArguments {
     pub control_socket_group: Option<String>,
 
     /// Users who may connect to the control socket, beside root [default: whom its mode lets]
-    #[arg(long, value_name = "USERS", value_delimiter = ',', env = "KES_AGENT_CONTROL_ALLOW_USERS")]
+    #[arg(
+        long,
+        value_name = "USERS",
+        value_delimiter = ',',
+        env = "KES_AGENT_CONTROL_ALLOW_USERS"
+    )]
     pub control_allow_users: Option<Vec<String>>,
 
     /// Groups whose members may connect to the control socket [default: whom its mode lets]
-    #[arg(long, value_name = "GROUPS", value_delimiter = ',', env = "KES_AGENT_CONTROL_ALLOW_GROUPS")]
+    #[arg(
+        long,
+        value_name = "GROUPS",
+        value_delimiter = ',',
+        env = "KES_AGENT_CONTROL_ALLOW_GROUPS"
+    )]
     pub control_allow_groups: Option<Vec<String>>,
 
     /// Connections that each socket takes at a time [default: 4096]
@@ -125,7 +145,11 @@ pub struct RunArguments {
     pub max_connections: Option<u32>,
 
     /// Connections that each socket takes from one user at a time [default: 1024]
-    #[arg(long, value_name = "NUMBER", env = "KES_AGENT_MAX_CONNECTIONS_PER_USER")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "KES_AGENT_MAX_CONNECTIONS_PER_USER"
+    )]
     pub max_connections_per_user: Option<u32>,
 
     /// Which part of the system the agent leaves itself [default: on]
