@@ -202,10 +202,7 @@ impl Agent {
     pub fn hear(&self, message: ServiceMessage) -> Heard {
         let now = self.now();
         let heard = self.vault.borrow_mut().hear(now, message);
-        let holds_key = matches!(
-            self.vault.borrow().state().active,
-            Active::Bundle { .. }
-        );
+        let holds_key = matches!(self.vault.borrow().state().active, Active::Bundle { .. });
         if holds_key && !now.is_trusted {
             self.time.borrow_mut().peer_key_came(clock::read());
         }
@@ -317,7 +314,11 @@ impl Agent {
         let reading = clock::read();
         let changed = self.time.borrow_mut().confirm(reading);
         let (_, now) = self.look();
-        tracing::warn!(period = now.period.0, "the wall clock was confirmed: {}", reading.wall);
+        tracing::warn!(
+            period = now.period.0,
+            "the wall clock was confirmed: {}",
+            reading.wall
+        );
         self.tick_at(now);
         self.vault.borrow().wake();
         let notes = vec![Note {

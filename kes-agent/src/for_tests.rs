@@ -78,10 +78,8 @@ pub fn crash_point() {
         .expect("the points are counted");
     if passed == at {
         // No destructor, no handler: as if the machine's owner had sent it.
-        let _ = rustix::process::kill_process(
-            rustix::process::getpid(),
-            rustix::process::Signal::KILL,
-        );
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::abort();
     }
 }

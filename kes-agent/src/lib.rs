@@ -20,6 +20,8 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deployed_control;
+pub mod door;
+pub mod folders;
 #[cfg(feature = "for-tests")]
 pub mod for_tests;
 pub mod identity;
@@ -28,7 +30,9 @@ pub mod listener;
 pub mod logging;
 pub mod nodes;
 pub mod peers;
+pub mod process;
 pub mod run;
+pub mod sandbox;
 pub mod service;
 pub mod sockets;
 pub mod state;

@@ -343,7 +343,11 @@ pub fn memory_protections(kind: RegionKind, survival: &Survival) -> Vec<Protecti
     };
     vec![
         protection("locked", true, "keys are never swapped".to_owned()),
-        protection("not-dumped", true, "keys are left out of core dumps".to_owned()),
+        protection(
+            "not-dumped",
+            true,
+            "keys are left out of core dumps".to_owned(),
+        ),
         protection("out-of-reach", secret, unreachable),
         protection(
             "survives-restart",

@@ -78,11 +78,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// [`StoreError`]
-pub fn open(
-    handed: Vec<OwnedFd>,
-    rules: Rules,
-    secret_only: bool,
-) -> Result<Opened, StoreError> {
+pub fn open(handed: Vec<OwnedFd>, rules: Rules, secret_only: bool) -> Result<Opened, StoreError> {
     let mut remarks = Vec::new();
     for fd in handed {
         let taken = SlotsRegion::adopt(&fd)

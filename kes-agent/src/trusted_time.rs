@@ -234,7 +234,11 @@ mod tests {
     fn sleep_counts_and_the_wall_clock_does_not_matter_meanwhile() {
         let mut rule = TrustedTime::new(ClockMode::Guard, None);
         rule.look(reading(WALL, 100, true));
-        for (wall, boot) in [(WALL, 100), (0, 100 + HOUR), (u64::MAX, 100 + 90 * 24 * HOUR)] {
+        for (wall, boot) in [
+            (WALL, 100),
+            (0, 100 + HOUR),
+            (u64::MAX, 100 + 90 * 24 * HOUR),
+        ] {
             let believed = rule.look(reading(wall, boot, false));
             assert_eq!(believed, trusted(WALL + boot - 100));
         }

@@ -6,10 +6,10 @@
 //! is wiped. A refused input, or an effect that fails, leaves everything as it was.
 
 use kes_wire::opcert::OpCert;
+use kes_wire::period::Evolution;
 use kes_wire::protocol::control::rotation::{IfPending, Note, Refusal, RefusalCode};
 use kes_wire::protocol::service::{ReceivedKey, ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
-use kes_wire::period::Evolution;
 use kes_wire::sum6kes::{DamagedKey, EvolveError, SignKey};
 use kes_wire::sys::memory::LockError;
 use kes_wire::sys::region::RegionKind;
@@ -251,9 +251,7 @@ impl Vault {
         };
         Err(Refusal {
             code: RefusalCode::KeptUnread,
-            sentence: format!(
-                "the agent does nothing, so as to lose nothing: its memory is {why}"
-            ),
+            sentence: format!("the agent does nothing, so as to lose nothing: its memory is {why}"),
             next_step: "as it says; `kes-cli status` shows it too".to_owned(),
             numbers: std::collections::BTreeMap::new(),
         })

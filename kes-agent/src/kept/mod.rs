@@ -94,9 +94,7 @@ impl Found {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotUsed {
     /// It holds what a newer program wrote: it is left as it is.
-    #[error(
-        "kept by a newer version (layout {0}): upgrade again, or stop the service to forget"
-    )]
+    #[error("kept by a newer version (layout {0}): upgrade again, or stop the service to forget")]
     Newer(u32),
     /// It holds another pool's keys: it is left as it is.
     #[error(
@@ -180,7 +178,13 @@ impl Kept {
         };
         let pending = state.pending.vkey().copied().and_then(|vkey| {
             let certificate = state.pending.certificate();
-            take("pending", certificate, record.pending_cell, Evolution(0), &vkey)
+            take(
+                "pending",
+                certificate,
+                record.pending_cell,
+                Evolution(0),
+                &vkey,
+            )
         });
         let active = match &state.active {
             Active::Bundle {

@@ -227,7 +227,8 @@ impl PendingBody {
             (Pending::Certified { opcert }, Some(cell)) => Self::Certified { opcert, cell },
             (Pending::Scheduled { opcert }, Some(cell)) => Self::Scheduled { opcert, cell },
             (Pending::Empty, Some(_))
-            | (Pending::Key { .. } | Pending::Certified { .. } | Pending::Scheduled { .. }, None) => {
+            | (Pending::Key { .. } | Pending::Certified { .. } | Pending::Scheduled { .. }, None) =>
+            {
                 return Err(BadRecord::Contradictory);
             }
         })

@@ -590,7 +590,7 @@ mod tests {
         assert_eq!(raised.state.high_water_mark, Some(8));
     }
 
-    /// What an agent knows that has lost its key: the counter 5 was active, at 900, after key 1 had
+    /// What an agent knows that has lost its key: the counter 5 was active, at 900, after key 7 had
     /// been dropped at 700.
     fn lost_its_key() -> State {
         State::from_marks(
@@ -598,7 +598,7 @@ mod tests {
             Stamp(900),
             Some(Tombstone {
                 stamp: Stamp(700),
-                vkey: Some(vkey(1)),
+                vkey: Some(vkey(7)),
             }),
         )
     }
@@ -611,13 +611,29 @@ mod tests {
             evolution: Evolution(3),
         };
         for (case, input, expected) in [
-            ("the dropped key, from before", key(600, 6, 100, 3), "dropped-since"),
-            ("the dropped key, stamped anew", key(950, 6, 100, 3), "dropped-since"),
-            ("another, of before the drop", other(700, 6), "dropped-since"),
+            (
+                "the dropped key, from before",
+                key(600, 6, 100, 3),
+                "dropped-since",
+            ),
+            (
+                "the dropped key, stamped anew",
+                key(950, 6, 100, 3),
+                "dropped-since",
+            ),
+            (
+                "another, of before the drop",
+                other(700, 6),
+                "dropped-since",
+            ),
             ("another, of before, lower", other(800, 4), "older"),
             ("the very one that was active", other(900, 5), "taken"),
             ("another, of before, not lower", other(800, 5), "taken"),
-            ("a newer one, lower: after a drop elsewhere", other(901, 4), "taken"),
+            (
+                "a newer one, lower: after a drop elsewhere",
+                other(901, 4),
+                "taken",
+            ),
             ("word of the drop that is known", drop(700), "older"),
             ("word of a later one", drop(901), "taken"),
         ] {
@@ -635,7 +651,10 @@ mod tests {
             ..
         } = last_word.unwrap().state;
         let restarted = State::from_marks(high_water_mark, newest_stamp, tombstone);
-        assert_eq!(restarted.active, active, "a drop that was the last word stays");
+        assert_eq!(
+            restarted.active, active,
+            "a drop that was the last word stays"
+        );
     }
 
     #[test]

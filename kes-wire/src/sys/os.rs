@@ -31,12 +31,7 @@ pub fn clock_is_synchronised() -> bool {
 /// # Errors
 /// Where the descriptor is not such a socket; it is closed then.
 pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
-    // SAFETY: only the descriptor's number is looked at, and it stays open.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    fstat(borrowed)?;
-    // SAFETY: the descriptor is open (just looked at) and was handed over by the service manager
-    // through LISTEN_FDS, which makes this process its owner; nothing else here takes it.
-    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    let owned = adopt(fd)?;
     let is_socket = FileType::from_raw_mode(fstat(&owned)?.st_mode) == FileType::Socket;
     if !is_socket
         || socket_domain(&owned)? != AddressFamily::UNIX
@@ -49,6 +44,19 @@ pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
         ));
     }
     Ok(UnixListener::from(owned))
+}
+
+/// Takes over a descriptor that the service manager left open (`sd_listen_fds(3)`).
+///
+/// # Errors
+/// Where there is no such descriptor.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: only the descriptor's number is looked at, and it stays open.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    fstat(borrowed)?;
+    // SAFETY: the descriptor is open (just looked at) and was handed over by the service manager
+    // through LISTEN_FDS, which makes this process its owner; nothing else here takes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Registers a descriptor with the running tokio runtime, to be waited on until it is readable.

@@ -345,7 +345,11 @@ mod tests {
         is_filled(&Small::adopt(&fd).unwrap());
         let other = Region::<64, 32, 5>::adopt(&fd).err().unwrap();
         assert!(matches!(other, NotARegion::OtherSize { found: 192, .. }));
-        assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        assert!(
+            rustix::io::fcntl_getfd(&fd)
+                .unwrap()
+                .contains(rustix::io::FdFlags::CLOEXEC)
+        );
     }
 
     #[test]
