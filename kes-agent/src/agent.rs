@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::control;
 use crate::kept::record::KeptAnchor;
+use crate::marks::{Keeper, Marks};
 use crate::nodes::{Nodes, Peer};
 use crate::peers::Peers;
 use crate::state::{Active, Awaits, Input, Now, State};
@@ -38,6 +39,8 @@ pub struct Agent {
     nodes: Rc<RefCell<Nodes>>,
     peers: RefCell<Peers>,
     time: RefCell<TrustedTime>,
+    /// Where there is a state directory.
+    marks: RefCell<Option<Keeper>>,
     boot_id: Option<String>,
     surroundings: Surroundings,
     /// What was last said of the time: the period and whether it is trusted, and whether the wall
@@ -52,6 +55,7 @@ impl Agent {
         network: Network,
         vault: Vault,
         time: TrustedTime,
+        marks: Option<Keeper>,
         boot_id: Option<String>,
         surroundings: Surroundings,
     ) -> Self {
@@ -61,6 +65,7 @@ impl Agent {
             nodes: Rc::default(),
             peers: RefCell::default(),
             time: RefCell::new(time),
+            marks: RefCell::new(marks),
             boot_id,
             surroundings,
             said: Cell::default(),
@@ -112,8 +117,10 @@ impl Agent {
     pub fn turn(&self) -> Duration {
         let (reading, now) = self.look();
         self.tick_at(now);
-        let time = self.time.borrow();
-        let disagrees = time.status(reading).disagrees;
+        let (disagrees, is_in_doubt) = {
+            let time = self.time.borrow();
+            (time.status(reading).disagrees, time.is_in_doubt(reading))
+        };
         let before = self.said.replace(Some((now, disagrees)));
         let is_new = before.is_none_or(|(said, doubted)| {
             (said.period, said.is_trusted, doubted) != (now.period, now.is_trusted, disagrees)
@@ -127,7 +134,7 @@ impl Agent {
         }
         let period_ends = self.network.period_end(now.period);
         let left = Duration::from_micros(period_ends.0.saturating_sub(now.stamp.0));
-        if time.is_in_doubt(reading) {
+        if is_in_doubt {
             left.min(LOOK_AGAIN)
         } else {
             left
@@ -170,6 +177,33 @@ impl Agent {
             Err(refusal) => tracing::error!(code = %refusal.code, "{}", refusal.sentence),
         }
         self.keep_time();
+        self.keep_marks();
+    }
+
+    /// Orders the marks to be written, where they have changed.
+    fn keep_marks(&self) {
+        let vault = self.vault.borrow();
+        if let Some(keeper) = self.marks.borrow_mut().as_mut()
+            && vault.why_unread().is_none()
+        {
+            keeper.keep(Marks::of(vault.rules().cold_vkey, vault.state()));
+        }
+    }
+
+    /// Waits until the marks of what was done so far are on the disk. Where they are not to be had
+    /// there, an answer says so.
+    pub async fn settle(&self, answer: &mut Answer) {
+        let settled = self.marks.borrow().as_ref().map(Keeper::settled);
+        let Some(settled) = settled else { return };
+        if let (Err(reason), Answer::Done { notes, .. }) = (settled.await, answer) {
+            notes.push(Note {
+                code: "not-on-disk".to_owned(),
+                sentence: format!(
+                    "done, but the counter's high-water mark and the drop are not on the disk, so a \
+                     restart of the machine forgets them: {reason}"
+                ),
+            });
+        }
     }
 
     /// Keeps the trusted time beside the keys, where it is not what is kept already.
@@ -206,6 +240,7 @@ impl Agent {
         if holds_key && !now.is_trusted {
             self.time.borrow_mut().peer_key_came(clock::read());
         }
+        self.keep_marks();
         heard
     }
 
@@ -222,6 +257,7 @@ impl Agent {
             Ok(done) => done,
             Err(refusal) => return Answer::Refused { refusal },
         };
+        self.keep_marks();
         let (reading, now) = self.look();
         let listed = matches!(request, Request::Status {});
         let mut status = self.assemble(reading, now, listed);
@@ -237,8 +273,9 @@ impl Agent {
     ///
     /// # Errors
     /// The refusal's code.
-    pub fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
-        let answer = self.answer(request);
+    pub async fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
+        let mut answer = self.answer(request);
+        self.settle(&mut answer).await;
         control::log(request, &answer, peer);
         match answer {
             Answer::Done { .. } => Ok(()),

@@ -28,6 +28,7 @@ pub mod identity;
 pub mod kept;
 pub mod listener;
 pub mod logging;
+pub mod marks;
 pub mod nodes;
 pub mod peers;
 pub mod process;

@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigError};
 use crate::door::{Doors, Place};
 use crate::listener::ListenError;
 use crate::logging::Log;
+use crate::marks::{self, Keeper, Marks};
 use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
 use crate::state::Rules;
@@ -96,12 +97,25 @@ async fn serve(
         cold_vkey: config.cold_vkey,
         max_evolutions: config.network.max_evolutions,
     };
+    let (mut remarks, mut on_disk) = (Vec::new(), None);
+    let marks_path = config
+        .state_dir
+        .as_deref()
+        .map(|dir| marks::path(dir, &rules.cold_vkey));
+    if let Some(path) = &marks_path {
+        match marks::read(path, &rules.cold_vkey) {
+            Ok(marks) => on_disk = marks,
+            Err(told) => remarks.push(told),
+        }
+    }
     // Before the sockets: nobody is answered by an agent that does not know what it holds.
     let opened = store::open(
         inherited.take_memory(),
         rules,
+        on_disk.as_ref().map(Marks::state),
         config.memory.is_secret_only(),
     )?;
+    remarks.extend(opened.remarks);
     let mut sockets = Sockets::open(&config, &mut inherited)?;
     let alarm = Alarm::new().map_err(system("cannot make a timer"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot take SIGTERM"))?;
@@ -120,7 +134,7 @@ async fn serve(
     }
     let mut surroundings = Surroundings {
         protections: status::memory_protections(opened.vault.memory_kind(), &opened.survival),
-        remarks: opened.remarks,
+        remarks,
     };
     surroundings.protections.extend(protections);
     for missing in surroundings
@@ -134,10 +148,15 @@ async fn serve(
     let kept_time = opened.vault.kept_time();
     let same_boot = kept_time.filter(|kept| Some(&kept.boot_id) == boot_id.as_ref());
     let time = TrustedTime::new(config.clock, same_boot.map(|kept| kept.anchor));
+    let keeper = marks_path
+        .map(|path| Keeper::start(path, on_disk))
+        .transpose()
+        .map_err(system("cannot start a thread"))?;
     let agent = Rc::new(Agent::new(
         config.network.clone(),
         opened.vault,
         time,
+        keeper,
         boot_id,
         surroundings,
     ));

@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 
 use crate::kept::layout::SlotsRegion;
 use crate::kept::{Found, Kept, NotUsed};
-use crate::state::Rules;
+use crate::state::{Rules, State};
 use crate::vault::Vault;
 
 /// The name under which the service manager keeps the memory.
@@ -74,11 +74,17 @@ pub struct Opened {
 }
 
 /// Takes the keys' memory back, or makes it and hands it over. `handed` is what the service
-/// manager gave under [`NAME`]; `secret_only` requires the strong kind.
+/// manager gave under [`NAME`]; `on_disk` is what is known where nothing was kept; `secret_only`
+/// requires the strong kind.
 ///
 /// # Errors
 /// [`StoreError`]
-pub fn open(handed: Vec<OwnedFd>, rules: Rules, secret_only: bool) -> Result<Opened, StoreError> {
+pub fn open(
+    handed: Vec<OwnedFd>,
+    rules: Rules,
+    on_disk: Option<State>,
+    secret_only: bool,
+) -> Result<Opened, StoreError> {
     let mut remarks = Vec::new();
     for fd in handed {
         let taken = SlotsRegion::adopt(&fd)
@@ -112,8 +118,12 @@ pub fn open(handed: Vec<OwnedFd>, rules: Rules, secret_only: bool) -> Result<Ope
         }
     }
     let (kept, survival) = fresh(secret_only)?;
+    let found = Found {
+        state: on_disk.unwrap_or_default(),
+        ..Found::nothing()
+    };
     Ok(Opened {
-        vault: Vault::new(rules, kept, Found::nothing()),
+        vault: Vault::new(rules, kept, found),
         survival,
         remarks,
     })
