@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Status(args) => commands::status::status(args),
         Command::DropPending(args) => rotation::drop_pending(args),
         Command::DropActive(args) => rotation::drop_active(args),
+        Command::ConfirmClock(args) => rotation::confirm_clock(args),
         Command::Probe(args) => probe::probe(args, json),
         Command::Cold(Cold::KeyGen(args)) => cold::key_gen(args),
         Command::Cold(Cold::IssueOpCert(args)) => cold::issue_op_cert(args),
