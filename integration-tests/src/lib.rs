@@ -2,5 +2,6 @@
 
 pub mod peers_harness;
 pub mod pool;
+pub mod service_manager;
 pub mod session;
 pub mod shared;
