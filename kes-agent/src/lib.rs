@@ -41,3 +41,4 @@ pub mod status;
 pub mod store;
 pub mod trusted_time;
 pub mod vault;
+pub mod watchdog;
