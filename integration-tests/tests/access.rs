@@ -255,6 +255,11 @@ fn every_command_is_logged_with_who_gave_it() {
     let agent = Agent::start(&pool, &["--log-level", "debug"]);
     let _ = pool.rotate();
     let _ = pool.status();
+    // The reference's client, by the name that makes ours behave as it.
+    std::os::unix::fs::symlink(program("kes-cli"), pool.path("kes-agent-control")).unwrap();
+    let mut old = Command::new(pool.path("kes-agent-control"));
+    old.args(["-c", &pool.text("control.socket"), "info"]);
+    assert!(old.output().unwrap().status.success());
     pool.cli(&["drop-pending"]).refused(5, "nothing-pending");
     agent.await_log("command refused");
     let log = agent.log();
@@ -266,4 +271,5 @@ fn every_command_is_logged_with_who_gave_it() {
         assert!(line.contains(&format!("uid={uid}")), "{line}");
         assert!(line.contains("pid="), "{line}");
     }
+    assert_eq!(log.matches("command=\"status\"").count(), 3, "{log}");
 }

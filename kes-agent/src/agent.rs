@@ -14,7 +14,7 @@ use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::clock;
 use crate::control;
@@ -32,6 +32,8 @@ pub struct Agent {
     peers: RefCell<Peers>,
     /// What keeps the process and its keys from others, for the status.
     protections: Vec<Protection>,
+    /// One command at a time.
+    command: Semaphore,
 }
 
 impl Agent {
@@ -44,6 +46,7 @@ impl Agent {
             nodes: Rc::default(),
             peers: RefCell::default(),
             protections,
+            command: Semaphore::new(1),
         }
     }
 
@@ -172,6 +175,14 @@ impl Agent {
             Answer::Done { .. } => Ok(()),
             Answer::Refused { refusal } => Err(refusal.code),
         }
+    }
+
+    /// Waits for a command's turn, which ends when what this gives is dropped. Each of many
+    /// clients that all command at once goes to the end of the queue after its turn, so that a
+    /// node waits for one command at most.
+    pub async fn commands_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.command.acquire().await.ok()
     }
 
     /// The pending key's verification key.

@@ -7,6 +7,7 @@
 //! system.
 
 pub mod agent;
+pub mod check_host;
 pub mod clock;
 pub mod config;
 pub mod control;
