@@ -22,7 +22,7 @@ fn ok(name: &'static str, why: &'static str, found: impl Into<String>) -> Findin
 }
 
 impl Finding {
-    fn to_do(mut self, level: Level, next_step: impl Into<String>) -> Self {
+    fn with_step(mut self, level: Level, next_step: impl Into<String>) -> Self {
         self.level = level;
         self.next_step = Some(next_step.into());
         self
@@ -42,7 +42,7 @@ pub(super) fn secret_memory(tried: io::Result<()>, release: &str) -> Finding {
     let Err(error) = tried else {
         return finding("memfd_secret works".to_owned());
     };
-    let missing = |found: String, step: &str| finding(found).to_do(Level::Missing, step);
+    let missing = |found: String, step: &str| finding(found).with_step(Level::Missing, step);
     match Errno::from_io_error(&error) {
         Some(Errno::NOSYS) if version(release).is_some_and(|v| v < SECRET_MEMORY_SINCE) => missing(
             format!("Linux {release} does not have memfd_secret"),
@@ -88,7 +88,7 @@ pub(super) fn lockable_memory(limit: Option<u64>) -> Finding {
     if bytes >= ENOUGH_LOCKED {
         return finding;
     }
-    finding.to_do(
+    finding.with_step(
         Level::Warn,
         "raise it: LimitMEMLOCK=8M in the unit, or memlock in /etc/security/limits.conf",
     )
@@ -121,7 +121,7 @@ pub(super) fn descriptor_store(manager: ServiceManager) -> Finding {
         } => finding("the service manager keeps descriptors for this service"),
         ServiceManager {
             started_us: true, ..
-        } => finding("the service manager does not say that it keeps descriptors").to_do(
+        } => finding("the service manager does not say that it keeps descriptors").with_step(
             Level::Warn,
             "add FileDescriptorStoreMax=16 to the unit; systemd before 254 keeps them without \
              saying so",
@@ -132,7 +132,7 @@ pub(super) fn descriptor_store(manager: ServiceManager) -> Finding {
             "systemd runs this host; it keeps descriptors where the agent's unit says so \
              (systemctl show kes-agent -p FileDescriptorStoreMax)",
         ),
-        ServiceManager { .. } => finding("systemd does not run this host").to_do(
+        ServiceManager { .. } => finding("systemd does not run this host").with_step(
             Level::Missing,
             "run the agent as a systemd service, or keep a second agent that gives the key back \
              (--bootstrap-address)",
@@ -157,7 +157,7 @@ pub(super) fn swap(swaps: &str) -> Finding {
     if names.is_empty() {
         return ok("swap", why, "no swap is in use");
     }
-    ok("swap", why, format!("swap is in use: {}", names.join(", "))).to_do(
+    ok("swap", why, format!("swap is in use: {}", names.join(", "))).with_step(
         Level::Warn,
         "swapoff -a, and take the swap lines out of /etc/fstab; or encrypt swap with a key that is \
          new at each boot (crypttab: swap)",
@@ -177,7 +177,7 @@ pub(super) fn hibernation(state: &str, disk: &str, has_swap: bool) -> Finding {
             why,
             "the kernel offers hibernation, but there is no swap to write to",
         ),
-        (true, true) => ok("hibernation", why, "this host can hibernate").to_do(
+        (true, true) => ok("hibernation", why, "this host can hibernate").with_step(
             Level::Warn,
             "add nohibernate to the kernel's parameters, or: systemctl mask hibernate.target \
              hybrid-sleep.target suspend-then-hibernate.target",
@@ -200,7 +200,7 @@ pub(super) fn core_dumps(pattern: &str) -> Finding {
         }
         None => format!("core dumps become files named {pattern}"),
     };
-    ok("core-dumps", why, found).to_do(
+    ok("core-dumps", why, found).with_step(
         Level::Warn,
         "echo 'kernel.core_pattern=|/bin/false' > /etc/sysctl.d/50-no-core.conf && sysctl --system",
     )
@@ -221,11 +221,11 @@ pub(super) fn clock(synchronised: io::Result<bool>) -> Finding {
     match synchronised {
         Ok(true) => finding("the kernel calls the clock synchronised".to_owned()),
         Ok(false) => finding("the kernel does not call the clock synchronised".to_owned())
-            .to_do(Level::Warn, step),
+            .with_step(Level::Warn, step),
         Err(error) => finding(format!(
             "whether the clock is synchronised cannot be asked: {error}"
         ))
-        .to_do(Level::Warn, step),
+        .with_step(Level::Warn, step),
     }
 }
 
@@ -241,13 +241,13 @@ pub(super) fn landlock(version: io::Result<i64>) -> Finding {
     match version {
         Ok(version) => finding(format!("Landlock version {version}")),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => {
-            finding("Landlock is not switched on".to_owned()).to_do(
+            finding("Landlock is not switched on".to_owned()).with_step(
                 Level::Missing,
                 "add landlock to the list in the kernel parameter lsm= (the present list: cat \
                  /sys/kernel/security/lsm), and reboot",
             )
         }
-        Err(_) => finding("there is no Landlock here".to_owned()).to_do(
+        Err(_) => finding("there is no Landlock here".to_owned()).with_step(
             Level::Missing,
             "use Linux 5.13 or later; in a container let landlock_create_ruleset, \
              landlock_add_rule and landlock_restrict_self through",
@@ -261,7 +261,7 @@ pub(super) fn seccomp(actions: &str) -> Finding {
     if actions.split_whitespace().any(|action| action == "errno") {
         return ok("seccomp", why, "system calls can be filtered");
     }
-    ok("seccomp", why, "the kernel offers no system-call filters").to_do(
+    ok("seccomp", why, "the kernel offers no system-call filters").with_step(
         Level::Missing,
         "use a kernel with CONFIG_SECCOMP_FILTER, as every distribution's is; in a container check \
          that /proc/sys is there",

@@ -21,7 +21,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent in the foreground until SIGTERM or SIGINT
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Look at what this host offers for the protection of keys, and say what to do where it falls
     /// short
     ///
