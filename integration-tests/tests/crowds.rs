@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use integration_tests::pool::{Agent, Node, Pool, TestNetwork, until};
@@ -250,4 +250,36 @@ fn readers_that_never_read_delay_nobody() {
     }
     drop((commands, nodes));
     scene.nodes_are_served();
+}
+
+#[test]
+fn a_log_that_nobody_reads_delays_nobody() {
+    let pool = Pool::new(TestNetwork::default());
+    let mut command = pool.agent_command();
+    // A pipe that takes 64 KiB and then no more.
+    let mut agent = command.stdout(Stdio::piped()).spawn().unwrap();
+    let unread = agent.stdout.take().unwrap();
+    until("the agent to be ready", || {
+        UnixStream::connect(pool.path("control.socket")).ok()
+    });
+    let _ = pool.rotate();
+    let node = Node::start(&pool);
+    let mut seen = node.await_event("signed", 0);
+    // Each leaves a line: more than the pipe and the queue before it take.
+    for _ in 0..8000 {
+        let mut stream = UnixStream::connect(pool.path("service.socket")).unwrap();
+        stream.write_all(&[0xff]).unwrap();
+    }
+    for _ in 0..3 {
+        let _ = pool.rotate();
+        seen = node.await_event("signed", seen);
+    }
+    let _ = seen;
+    assert!(agent.try_wait().unwrap().is_none());
+    let pid = agent.id().to_string();
+    let asked = Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(asked.unwrap().success());
+    let ended = until("the agent to stop", || agent.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+    drop(unread);
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -293,6 +294,34 @@ fn its_own_user_cannot_look_into_it() {
     }
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn commands_are_closed_to_their_own_user_too() {
+    if !is_root() {
+        return skipped("only root can become another user");
+    }
+    let pool = pool_for_nobody();
+    let _agent = Agent::spawn(agent_of_nobody(&pool, 8192), &pool.path("control.socket"));
+    let _ = pool.rotate();
+    // A command that holds a key for as long as it runs.
+    let probe = pool.command(&["probe", "--follow", "--json"]);
+    let mut command = Command::new(pool.path("kes-cli"));
+    command.args(probe.get_args()).current_dir("/");
+    for (name, value) in probe.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut probe = as_nobody(command).spawn().unwrap();
+    let mut lines = BufReader::new(probe.stdout.take().unwrap()).lines();
+    let signed = lines.find(|line| line.as_ref().is_ok_and(|l| l.contains("\"signed\"")));
+    assert!(signed.is_some());
+    for file in ["environ", "maps"] {
+        let refused = cat(&format!("/proc/{}/{file}", probe.id()));
+        assert!(!refused.status.success(), "{file}: {refused:?}");
+    }
+    probe.kill().unwrap();
+    probe.wait().unwrap();
 }
 
 #[test]
