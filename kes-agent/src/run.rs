@@ -227,6 +227,10 @@ fn reload(
                     "another cold key or network: restart needed, the keys are kept until then"
                 );
             }
+            if config.sandbox != started_with.sandbox || config.state_dir != started_with.state_dir
+            {
+                tracing::warn!("sandbox and state-dir are taken over at the next start alone");
+            }
             tracing::info!("configuration reloaded");
             Some(config)
         }
