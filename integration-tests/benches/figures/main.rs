@@ -9,17 +9,37 @@
 
 mod against_libsodium;
 mod against_summed;
+mod drop_in;
 mod measure;
 mod processes;
 mod report;
 
 use report::Report;
 
+/// Adds its rows.
+type Group = fn(&mut Report);
+
+/// The groups by name, in the report's order.
+const GROUPS: [(&str, Group); 4] = [
+    ("against-libsodium", against_libsodium::measure),
+    ("against-summed", against_summed::measure),
+    ("processes", processes::measure),
+    ("drop-in", drop_in::measure),
+];
+
 fn main() {
+    // `cargo bench -p integration-tests -- drop-in` measures one group. What cargo itself adds
+    // begins with a dash.
+    let named: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|name| !name.starts_with('-'))
+        .collect();
     let mut report = Report::default();
-    against_libsodium::measure(&mut report);
-    against_summed::measure(&mut report);
-    processes::measure(&mut report);
+    for (name, measure) in GROUPS {
+        if named.is_empty() || named.iter().any(|one| one == name) {
+            measure(&mut report);
+        }
+    }
     report.print();
     let path = report.write();
     println!("\nWritten to {}", path.display());
