@@ -17,8 +17,9 @@ use super::site::{PATIENCE, Site};
 const CONTROL_CONNECTIONS: u32 = 20_000;
 /// How long processor use is watched.
 const WATCH: Duration = Duration::from_secs(5);
-/// Descriptors that an agent has left, and clients that wait for one at each of its sockets.
-const DESCRIPTORS: usize = 16;
+/// Descriptors that an agent may have where they are to run out...
+const DESCRIPTORS: u64 = 64;
+/// ...and clients that wait for one at each of its sockets.
 const WAITING: usize = 8;
 /// How long a client waits to be served where descriptors may have run out.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -118,12 +119,10 @@ fn watch(site: &Site) -> Watched {
 /// Clients take all descriptors and others wait; how many milliseconds it takes, once the former
 /// are gone, until a client is served.
 fn exhaust(site: &mut Site) -> (Watched, f64) {
-    site.allow_descriptors(DESCRIPTORS);
-    let mut holders = Vec::new();
-    while let Ok(node) = served(site, SHORT_PATIENCE) {
-        holders.push(node);
-        assert!(holders.len() <= DESCRIPTORS, "the limit counts");
-    }
+    site.limit_descriptors(DESCRIPTORS);
+    let holders: Vec<_> = (0..DESCRIPTORS)
+        .map_while(|_| served(site, SHORT_PATIENCE).ok())
+        .collect();
     let waiting: Vec<_> = [site.service(), site.control()]
         .iter()
         .flat_map(|socket| (0..WAITING).map(|_| knock(socket)))

@@ -115,6 +115,16 @@ impl Site {
         run(self
             .control_command("gen-staged-key")
             .args(["--kes-verification-key-file", "kes.vkey"]));
+        // Later than what was issued without the file; an agent may remember that.
+        run(kes_cli(self.folder.path())
+            .args([
+                "cold",
+                "new-counter",
+                "--cold-verification-key-file=cold.vkey",
+                "--operational-certificate-issue-counter-file=cold.counter",
+                "--force",
+            ])
+            .arg(format!("--counter-value={}", self.next_counter)));
         run(kes_cli(self.folder.path())
             .args([
                 "cold",
@@ -123,6 +133,7 @@ impl Site {
                 "--cold-signing-key-file=cold.skey",
                 "--operational-certificate-issue-counter-file=cold.counter",
                 "--out-file=opcert.cert",
+                "--force",
             ])
             .arg(format!("--kes-period={period}")));
         run(self
@@ -177,19 +188,13 @@ impl Site {
         f64::from(ticks) / rustix::param::clock_ticks_per_second() as f64
     }
 
-    /// Lets the agent open so many more descriptors, and no more.
-    pub(crate) fn allow_descriptors(&self, more: usize) {
-        let open = fs::read_dir(self.proc("fd")).unwrap().count();
-        let limit = u64::try_from(open + more).unwrap();
-        let before = prlimit(
-            Some(self.pid()),
-            Resource::Nofile,
-            Rlimit {
-                current: Some(limit),
-                maximum: Some(limit),
-            },
-        );
-        before.unwrap();
+    /// Lets the agent have so many descriptors open, and no more.
+    pub(crate) fn limit_descriptors(&self, most: u64) {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
     }
 
     /// Bytes that it has logged.
