@@ -11,13 +11,13 @@ use super::node::Node;
 use super::operator::Operator;
 use super::site::{PATIENCE, Site};
 
-const STARTS: usize = 80;
-const INFOS: usize = 80;
-const CONNECTS: usize = 1500;
-const PUSHES: usize = 200;
+const STARTS: usize = 300;
+const INFOS: usize = 150;
+const CONNECTS: usize = 3000;
+const PUSHES: usize = 300;
 /// Clients that are connected at once, and pushes to all of them.
 const CLIENTS: usize = 900;
-const PUSHES_TO_ALL: usize = 11;
+const PUSHES_TO_ALL: usize = 21;
 
 /// The reference's figures, in milliseconds; of a range, the better end.
 mod recorded {

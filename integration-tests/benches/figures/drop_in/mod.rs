@@ -13,11 +13,15 @@ mod site;
 
 use std::path::PathBuf;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::measure::at_share;
 use super::processes::programs;
 use super::report::{Goal, Report, Row};
 use site::{Programs, Site};
 
+/// Descriptors for the clients of both agents, and some for everything else.
+const DESCRIPTORS: u64 = 2048;
 const MEASURED: &str = "the other agent, measured";
 const RECORDED: &str = "the reference, recorded";
 
@@ -30,12 +34,30 @@ pub(crate) fn measure(report: &mut Report) {
         println!("kes-agent and kes-cli are not built (make build): not measured");
         return;
     }
+    if !room_for_clients() {
+        return;
+    }
     let mut both = Both {
         ours: Site::new(ours),
         other: other().map(Site::new),
     };
     latency::measure(report, &mut both);
     resources::measure(report, &mut both);
+}
+
+/// Raises the soft limit of descriptors, which the agents inherit, as far as it goes.
+fn room_for_clients() -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    let enough = limit.maximum.is_none_or(|most| most >= DESCRIPTORS);
+    if !enough {
+        println!("fewer than {DESCRIPTORS} descriptors (ulimit -Hn): not measured");
+    }
+    enough
 }
 
 /// The other agent's programs, where they are named.

@@ -21,6 +21,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a starting agent's socket is tried.
 const KNOCKING: Duration = Duration::from_micros(50);
 
+/// The folder, in a site's, for what outlives an agent.
+const STATE: &str = "state";
+
 /// An agent's two programs, which take the reference's command line.
 pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
@@ -47,6 +50,7 @@ impl Site {
             agent: fs::canonicalize(&programs.agent).unwrap(),
             control,
         };
+        fs::create_dir(folder.path().join(STATE)).unwrap();
         run(kes_cli(folder.path()).args([
             "cold",
             "key-gen",
@@ -81,18 +85,17 @@ impl Site {
         command
             .args(["run", "-s", "service.socket", "-c", "control.socket"])
             .args(["--cold-verification-key", "cold.vkey"])
+            // Ours keeps what outlives it here.
+            .env("KES_AGENT_STATE_DIR", STATE)
             .stdout(log);
         let begin = Instant::now();
         self.agent = Some(command.spawn().unwrap());
-        let mut stream = loop {
-            match UnixStream::connect(self.service()) {
-                Ok(stream) => break stream,
-                Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(KNOCKING),
-                Err(error) => panic!("{} does not start: {error}", command_name(&command)),
-            }
-        };
-        stream.read_exact(&mut [0]).unwrap();
-        begin.elapsed()
+        connect_once_there(&self.service())
+            .read_exact(&mut [0])
+            .unwrap();
+        let took = begin.elapsed();
+        connect_once_there(&self.control());
+        took
     }
 
     pub(crate) fn stop(&mut self) {
@@ -242,6 +245,14 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-fn command_name(command: &Command) -> String {
-    command.get_program().to_string_lossy().into_owned()
+/// Connects to a socket that is about to be listened on.
+fn connect_once_there(path: &Path) -> UnixStream {
+    let begin = Instant::now();
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return stream,
+            Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(KNOCKING),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    }
 }
