@@ -11,6 +11,9 @@ use kes_wire::cold::ColdSignKey;
 use kes_wire::envelope;
 use kes_wire::opcert::OpCert;
 use kes_wire::sum6kes::VerificationKey;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::inotify;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::super::processes::programs;
@@ -18,8 +21,8 @@ use super::operator::Operator;
 
 /// How long anything may take before the measurement is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a starting agent's socket is tried.
-const KNOCKING: Duration = Duration::from_micros(50);
+/// Between making a socket and listening on it.
+const MOMENT: Duration = Duration::from_micros(20);
 
 /// The folder, in a site's, for what outlives an agent.
 const STATE: &str = "state";
@@ -88,13 +91,13 @@ impl Site {
             // Ours keeps what outlives it here.
             .env("KES_AGENT_STATE_DIR", STATE)
             .stdout(log);
+        let sockets = Appearances::in_folder(self.folder.path());
         let begin = Instant::now();
         self.agent = Some(command.spawn().unwrap());
-        connect_once_there(&self.service())
-            .read_exact(&mut [0])
-            .unwrap();
+        let mut stream = sockets.connect(&self.service());
+        stream.read_exact(&mut [0]).unwrap();
         let took = begin.elapsed();
-        connect_once_there(&self.control());
+        sockets.connect(&self.control());
         took
     }
 
@@ -245,14 +248,38 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-/// Connects to a socket that is about to be listened on.
-fn connect_once_there(path: &Path) -> UnixStream {
-    let begin = Instant::now();
-    loop {
-        match UnixStream::connect(path) {
-            Ok(stream) => return stream,
-            Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(KNOCKING),
-            Err(error) => panic!("{}: {error}", path.display()),
+/// Tells when a file appears in a folder, so that nobody has to look again and again: that would
+/// take time from the agent that is being waited for.
+struct Appearances(OwnedFd);
+
+impl Appearances {
+    fn in_folder(folder: &Path) -> Self {
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC).unwrap();
+        let appears = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        inotify::add_watch(&watch, folder, appears).unwrap();
+        Self(watch)
+    }
+
+    fn await_next(&self) {
+        let patience = PATIENCE.try_into().unwrap();
+        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+        let ready = poll(&mut watched, Some(&patience)).unwrap();
+        assert!(ready > 0, "the agent makes no socket");
+        // Which file it was is seen by trying it.
+        rustix::io::read(&self.0, &mut [0; 4096]).unwrap();
+    }
+
+    /// Connects to a socket that is about to be made and listened on.
+    fn connect(&self, path: &Path) -> UnixStream {
+        let begin = Instant::now();
+        loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => return stream,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.await_next(),
+                // Made, and listened on at the next moment.
+                Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(MOMENT),
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
         }
     }
 }
