@@ -62,20 +62,29 @@ fn room_for_clients() -> bool {
 
 /// The other agent's programs, where they are named.
 fn other() -> Option<Programs> {
-    let path = |name| std::env::var_os(name).map(PathBuf::from);
     match (
-        path("KES_BENCH_OTHER_AGENT"),
-        path("KES_BENCH_OTHER_CONTROL"),
+        named("KES_BENCH_OTHER_AGENT"),
+        named("KES_BENCH_OTHER_CONTROL"),
     ) {
         (Some(agent), Some(control)) => Some(Programs { agent, control }),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            println!(
-                "KES_BENCH_OTHER_AGENT and KES_BENCH_OTHER_CONTROL belong together: give both"
-            );
+            println!("KES_BENCH_OTHER_AGENT and KES_BENCH_OTHER_CONTROL belong together");
             None
         }
     }
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(variable)?);
+    if path.is_absolute() && path.exists() {
+        return Some(path);
+    }
+    println!(
+        "{variable}={}: give the full path of a program",
+        path.display()
+    );
+    None
 }
 
 /// Our agent and perhaps another; or a figure of each.

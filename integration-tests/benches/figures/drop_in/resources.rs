@@ -22,7 +22,7 @@ const DESCRIPTORS: u64 = 64;
 /// ...and clients that wait for one at each of its sockets.
 const WAITING: usize = 8;
 /// How long a client waits to be served where descriptors may have run out.
-const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long it waits before it tries again.
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 

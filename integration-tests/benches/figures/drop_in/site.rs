@@ -237,6 +237,7 @@ fn command(program: &Path, folder: &Path) -> Command {
     command
         .env_clear()
         .env("HOME", folder)
+        .env("LANG", "C.UTF-8")
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
