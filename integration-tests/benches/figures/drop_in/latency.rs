@@ -123,6 +123,7 @@ fn push(site: &mut Site, nodes: &mut [Node]) -> Vec<f64> {
     }
     let patience = PATIENCE.try_into().unwrap();
     let mut events = Vec::with_capacity(64);
+    let mut has_it = vec![false; nodes.len()];
     let mut arrivals = Vec::with_capacity(nodes.len());
     let begin = Instant::now();
     operator.send_install(opcert);
@@ -131,14 +132,15 @@ fn push(site: &mut Site, nodes: &mut [Node]) -> Vec<f64> {
         epoll::wait(&queue, spare_capacity(&mut events), Some(&patience)).unwrap();
         assert!(!events.is_empty(), "a node waits in vain for a key");
         for event in &events {
-            let node = &mut nodes[usize::try_from(event.data.u64()).unwrap()];
-            if let Some(came) = node.read().unwrap() {
-                // Another one may have been on its way before.
-                if came == vkey {
-                    arrivals.push(milliseconds(begin.elapsed()));
-                }
-                node.confirm().unwrap();
+            let at = usize::try_from(event.data.u64()).unwrap();
+            let Some(came) = nodes[at].read().unwrap() else {
+                continue;
+            };
+            // The one before may still have been on its way, and one may come twice.
+            if came == vkey && !std::mem::replace(&mut has_it[at], true) {
+                arrivals.push(milliseconds(begin.elapsed()));
             }
+            nodes[at].confirm().unwrap();
         }
     }
     operator.read_installed(opcert);
