@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::margin::Margin;
+use crate::metrics::Label;
 
 /// Where the agent listens for commands, unless told otherwise.
 pub(crate) const DEFAULT_CONTROL_PATH: &str = "/run/kes-agent/control.socket";
@@ -143,6 +144,9 @@ pub(crate) struct ShowStatus {
     /// Write it to this file, whole or not at all, over what is there (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub(crate) out_file: Option<PathBuf>,
+    /// A label for every metric, to tell several agents on one host apart; any number of times
+    #[arg(long, value_name = "NAME=VALUE", requires = "format")]
+    pub(crate) label: Vec<Label>,
     /// Draw it anew every second until Ctrl-C
     #[arg(long, conflicts_with_all = ["format", "out_file"])]
     pub(crate) watch: bool,

@@ -6,6 +6,7 @@
 mod agent_control;
 mod arguments;
 mod commands;
+mod coverage;
 mod exit;
 mod failure;
 mod margin;

@@ -3,7 +3,8 @@
 //! All names begin with `kes_agent_`: the node's own metrics are not impersonated. Labels have
 //! few values: a node is counted by its state, not named.
 
-use core::fmt::{self, Write};
+use core::fmt;
+use core::str::FromStr;
 
 use kes_wire::protocol::control::deployed::AgentInfo;
 use kes_wire::protocol::control::rotation::{
@@ -11,66 +12,97 @@ use kes_wire::protocol::control::rotation::{
 };
 use kes_wire::unix_time::UnixTime;
 
-use crate::verdict::periods_left;
+use crate::coverage::{coverage, gap, periods_left};
+
+// What stands in more than one place: node exporters want one text for a name.
+const INFO: &str = "What the agent is and whose pool it serves; always 1.";
+const CURRENT_PERIOD: &str = "The current KES period, by the agent.";
+const ACTIVE_STATE: &str = "The active slot: 1 for the state it is in.";
+const PENDING_STATE: &str = "The pending slot: 1 for the state it is in.";
+const EVOLUTION: &str = "The active key's evolution.";
+const NUMBER: &str = "The issue number of this slot's certificate.";
+const START_PERIOD: &str = "The first period of this slot's certificate.";
+
+/// A label that every sample is given, to tell several agents on one host apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    name: String,
+    value: String,
+}
+
+/// A text is no label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not NAME=VALUE with a name of letters, digits and _")]
+pub(crate) struct NotALabel(String);
+
+impl FromStr for Label {
+    type Err = NotALabel;
+
+    fn from_str(text: &str) -> Result<Self, NotALabel> {
+        let not_a_label = || NotALabel(text.to_owned());
+        let (name, value) = text.split_once('=').ok_or_else(not_a_label)?;
+        let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        let is_name = name.bytes().next().is_some_and(is_letter)
+            && name
+                .bytes()
+                .all(|byte| is_letter(byte) || byte.is_ascii_digit());
+        if !is_name {
+            return Err(not_a_label());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
 
 /// The metrics of an agent that cannot be asked.
-pub(crate) fn of_none(written_at: UnixTime) -> String {
-    let mut out = Exposition::default();
+pub(crate) fn of_none(written_at: UnixTime, labels: &[Label]) -> String {
+    let mut out = Exposition::new(labels);
     begin(&mut out, false, written_at);
     out.text
 }
 
 /// The metrics of an agent of another make, which tells little.
-pub(crate) fn of_other_make(info: &AgentInfo, written_at: UnixTime) -> String {
-    let mut out = Exposition::default();
+pub(crate) fn of_other_make(info: &AgentInfo, written_at: UnixTime, labels: &[Label]) -> String {
+    let mut out = Exposition::new(labels);
     begin(&mut out, true, written_at);
     let version = info.version.as_deref().unwrap_or_default();
-    out.family("info", "What the agent is; always 1.")
-        .sample(&[("version", version)], 1);
-    out.family("current_period", "The current KES period, by the agent.")
+    out.family("info", INFO).sample(&[("version", version)], 1);
+    out.family("current_period", CURRENT_PERIOD)
         .sample(&[], info.period.0);
     let bundle = info.installed.as_ref().and_then(|i| i.bundle);
     states(
         &mut out,
         "active_state",
-        "The active slot: 1 for the state it is in.",
+        ACTIVE_STATE,
         &[("empty", bundle.is_none()), ("serving", bundle.is_some())],
     );
     states(
         &mut out,
         "pending_state",
-        "The pending slot: 1 for the state it is in.",
+        PENDING_STATE,
         &[
             ("empty", info.staged.is_none()),
             ("key", info.staged.is_some()),
         ],
     );
     if let Some(bundle) = bundle {
-        out.family(
-            "active_certificate_number",
-            "The active certificate's issue number.",
-        )
-        .sample(&[], bundle.opcert.counter);
-        out.family(
-            "active_start_period",
-            "The first period of the active certificate.",
-        )
-        .sample(&[], bundle.opcert.start_period.0);
-        out.family("active_evolution", "The active key's evolution.")
+        out.family("active_certificate_number", NUMBER)
+            .sample(&[], bundle.opcert.counter);
+        out.family("active_start_period", START_PERIOD)
+            .sample(&[], bundle.opcert.start_period.0);
+        out.family("active_evolution", EVOLUTION)
             .sample(&[], bundle.evolution.0);
     }
     out.text
 }
 
 /// The metrics of an agent.
-pub(crate) fn of(status: &Status, written_at: UnixTime) -> String {
-    let mut out = Exposition::default();
+pub(crate) fn of(status: &Status, written_at: UnixTime, labels: &[Label]) -> String {
+    let mut out = Exposition::new(labels);
     begin(&mut out, true, written_at);
-    out.family(
-        "info",
-        "What the agent is and whose pool it serves; always 1.",
-    )
-    .sample(
+    out.family("info", INFO).sample(
         &[
             ("version", status.agent_version.as_str()),
             ("pool_id", status.pool_id.as_str()),
@@ -80,7 +112,7 @@ pub(crate) fn of(status: &Status, written_at: UnixTime) -> String {
     );
     out.family("time_seconds", "The time by which the agent acts.")
         .sample(&[], seconds(status.now));
-    out.family("current_period", "The current KES period.")
+    out.family("current_period", CURRENT_PERIOD)
         .sample(&[], status.current_period.0);
     out.family(
         "period_end_timestamp_seconds",
@@ -94,6 +126,7 @@ pub(crate) fn of(status: &Status, written_at: UnixTime) -> String {
     .sample(&[], status.network.max_kes_evolutions);
     active(&mut out, status);
     pending(&mut out, status);
+    covered(&mut out, status);
     if let Some(mark) = status.counter_high_water_mark {
         out.family(
             "highest_certificate_number",
@@ -152,14 +185,14 @@ fn active(out: &mut Exposition, status: &Status) {
     states(
         out,
         "active_state",
-        "The active slot: 1 for the state it is in.",
+        ACTIVE_STATE,
         &all.map(|name| (name, name == state)),
     );
     if let ActiveStatus::Serving {
         evolution, since, ..
     } = &status.active
     {
-        out.family("active_evolution", "The active key's evolution.")
+        out.family("active_evolution", EVOLUTION)
             .sample(&[], evolution.0);
         out.family(
             "active_since_timestamp_seconds",
@@ -183,7 +216,7 @@ fn pending(out: &mut Exposition, status: &Status) {
     states(
         out,
         "pending_state",
-        "The pending slot: 1 for the state it is in.",
+        PENDING_STATE,
         &all.map(|name| (name, name == state)),
     );
     if let Some(opcert) = opcert {
@@ -193,45 +226,54 @@ fn pending(out: &mut Exposition, status: &Status) {
 
 /// A slot's certificate.
 fn certificate(out: &mut Exposition, which: &str, opcert: &OpCertStatus, status: &Status) {
-    let rows = [
-        (
-            "certificate_number",
-            "The certificate's issue number",
-            opcert.counter,
-        ),
-        (
-            "start_period",
-            "The first period of the certificate",
-            opcert.start_period.0,
-        ),
+    for (name, help, value) in [
+        ("certificate_number", NUMBER, opcert.counter),
+        ("start_period", START_PERIOD, opcert.start_period.0),
         (
             "expiry_period",
-            "The first period in which the key does not sign any more",
+            "The first period in which this slot's key does not sign any more.",
             opcert.expiry_period.0,
         ),
         (
             "remaining_periods",
-            "Periods until the key expires, the current one counted",
+            "Periods until this slot's key expires, the current one counted.",
             periods_left(opcert, status),
         ),
         (
             "start_timestamp_seconds",
-            "When the first period begins",
+            "When this slot's key begins to sign.",
             seconds(opcert.starts_at),
         ),
         (
             "expiry_timestamp_seconds",
-            "When the key expires",
+            "When this slot's key expires.",
             seconds(opcert.expires_at),
         ),
-    ];
-    for (name, help, value) in rows {
-        out.family(
-            &format!("{which}_{name}"),
-            &format!("{help} ({which} slot)."),
-        )
-        .sample(&[], value);
+    ] {
+        out.family(&format!("{which}_{name}"), help)
+            .sample(&[], value);
     }
+}
+
+/// What alerts are about: until when nodes have a key.
+fn covered(out: &mut Exposition, status: &Status) {
+    if let Some(covered) = coverage(status) {
+        out.family(
+            "covered_until_timestamp_seconds",
+            "Until when nodes have a key: the active one, then a scheduled one without a gap.",
+        )
+        .sample(&[], seconds(covered.last.expires_at));
+        out.family(
+            "covered_periods",
+            "For how many periods nodes have a key, the current one counted.",
+        )
+        .sample(&[], covered.periods);
+    }
+    out.family(
+        "schedule_gap_periods",
+        "Periods without a key before the scheduled one begins.",
+    )
+    .sample(&[], gap(status).unwrap_or(0));
 }
 
 fn nodes(out: &mut Exposition, status: &Status) {
@@ -289,35 +331,50 @@ fn seconds(moment: UnixTime) -> u64 {
 }
 
 /// Text in the exposition format, version 0.0.4. All metrics are gauges.
-#[derive(Default)]
-struct Exposition {
+struct Exposition<'a> {
     text: String,
+    labels: &'a [Label],
 }
 
-/// The samples of one name.
+/// The samples of one name. Its head is written before the first of them.
 struct Family<'a> {
     text: &'a mut String,
+    labels: &'a [Label],
     name: String,
+    head: Option<String>,
 }
 
-impl Exposition {
+impl<'a> Exposition<'a> {
+    fn new(labels: &'a [Label]) -> Self {
+        Self {
+            text: String::new(),
+            labels,
+        }
+    }
+
     fn family(&mut self, name: &str, help: &str) -> Family<'_> {
         let name = format!("kes_agent_{name}");
-        write(
-            &mut self.text,
-            format_args!("# HELP {name} {help}\n# TYPE {name} gauge\n"),
-        );
+        let head = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
         Family {
             text: &mut self.text,
+            labels: self.labels,
             name,
+            head: Some(head),
         }
     }
 }
 
 impl Family<'_> {
     fn sample(&mut self, labels: &[(&str, &str)], value: impl fmt::Display) {
-        let pairs: Vec<String> = labels
+        if let Some(head) = self.head.take() {
+            self.text.push_str(&head);
+        }
+        let general = self
+            .labels
             .iter()
+            .map(|l| (l.name.as_str(), l.value.as_str()));
+        let pairs: Vec<String> = general
+            .chain(labels.iter().copied())
             .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
             .collect();
         let braces = if pairs.is_empty() {
@@ -325,12 +382,9 @@ impl Family<'_> {
         } else {
             format!("{{{}}}", pairs.join(","))
         };
-        write(self.text, format_args!("{}{braces} {value}\n", self.name));
+        self.text
+            .push_str(&format!("{}{braces} {value}\n", self.name));
     }
-}
-
-fn write(text: &mut String, arguments: fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a string takes all");
 }
 
 /// A label's value as the format has it.
@@ -344,6 +398,8 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
     use crate::testing::{
         PERIOD, certified, dropped, expired, node, peer, scheduled, serving, warning, well,
     };
@@ -357,7 +413,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_away_is_down_and_says_when() {
-        let text = of_none(WRITTEN);
+        let text = of_none(WRITTEN, &[]);
         assert_eq!(value(&text, "kes_agent_up").as_deref(), Some("0"));
         let written = value(&text, "kes_agent_written_timestamp_seconds");
         assert_eq!(written.as_deref(), Some("1700000000"));
@@ -378,7 +434,7 @@ mod tests {
         ];
         status.peers[1].address = "a\"b\\c\nd".to_owned();
         status.warnings = vec![warning("one", ""), warning("one", ""), warning("two", "")];
-        let text = of(&status, WRITTEN);
+        let text = of(&status, WRITTEN, &[]);
         for (sample, expected) in [
             ("kes_agent_up", "1"),
             ("kes_agent_current_period", "1600"),
@@ -390,6 +446,8 @@ mod tests {
             ("kes_agent_active_expiry_period", "1642"),
             // Mainnet's slot 1642 * 129600 = 212803200; Shelley began at slot 4492800, 1596059091.
             ("kes_agent_active_expiry_timestamp_seconds", "1804369491"),
+            ("kes_agent_covered_periods", "67"),
+            ("kes_agent_schedule_gap_periods", "0"),
             ("kes_agent_pending_state{state=\"scheduled\"}", "1"),
             ("kes_agent_pending_remaining_periods", "67"),
             ("kes_agent_nodes{state=\"confirmed\"}", "1"),
@@ -414,6 +472,18 @@ mod tests {
     }
 
     #[test]
+    fn labels_tell_agents_apart() {
+        let labels = ["agent=one".parse().unwrap(), "_b2=".parse().unwrap()];
+        let text = of(&well(), WRITTEN, &labels);
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains("{agent=\"one\",_b2=\"\""), "{line}");
+        }
+        for text in ["", "x", "=x", "2x=y", "a-b=c", "é=f"] {
+            assert!(text.parse::<Label>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn every_state_is_well_formed() {
         let mut states = Vec::new();
         for active in [
@@ -429,24 +499,25 @@ mod tests {
             ] {
                 let mut status = well();
                 (status.active, status.pending) = (active.clone(), pending);
-                states.push(of(&status, WRITTEN));
+                states.push(of(&status, WRITTEN, &[]));
             }
         }
         for text in states {
             let mut last = String::new();
-            let mut seen = std::collections::BTreeSet::new();
+            let mut families = BTreeSet::new();
+            let mut samples = BTreeSet::new();
             for line in text.lines() {
                 if let Some(rest) = line.strip_prefix("# HELP ") {
                     last = rest.split(' ').next().unwrap().to_owned();
                     assert!(last.starts_with("kes_agent_"), "{line}");
-                    assert!(seen.insert(last.clone()), "{last} begins twice");
+                    assert!(families.insert(last.clone()), "{last} begins twice");
                 } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                     assert_eq!(rest, format!("{last} gauge"));
                 } else {
                     let (name, value) = line.rsplit_once(' ').unwrap();
                     assert_eq!(name.split('{').next(), Some(last.as_str()));
                     value.parse::<f64>().unwrap();
-                    assert!(seen.insert(name.to_owned()), "{name} stands there twice");
+                    assert!(samples.insert(name.to_owned()), "{name} stands there twice");
                 }
             }
         }

@@ -1,13 +1,13 @@
 //! What an operator does next, from the agent's state alone.
 
-use kes_wire::period::KesPeriod;
 use kes_wire::protocol::control::rotation::{
     ActiveStatus, NodeState, OpCertStatus, PendingStatus, Status,
 };
 use kes_wire::unix_time::UnixTime;
 use serde::Serialize;
 
-use crate::words::relative;
+use crate::coverage::gap;
+use crate::words::{relative, several};
 
 /// From how long before a key expires the next one is due: 14 days, in microseconds...
 const DUE: u64 = 14 * 24 * 60 * 60 * 1_000_000;
@@ -87,10 +87,12 @@ fn wait_for(next: &OpCertStatus, status: &Status) -> NextStep {
         return NextStep {
             code: "close-gap",
             sentence: format!(
-                "nodes cannot forge for {gap} periods before the scheduled key begins at {}: where \
-                 that is too long, drop it (kes-cli drop-pending) and rotate with a certificate \
-                 from period {} on",
-                next.starts_at, status.current_period
+                "nodes cannot forge for {} before the scheduled key begins at {}: where that is too \
+                 long, drop it (kes-cli drop-pending) and rotate with a certificate from period {} \
+                 on",
+                several(gap, "period"),
+                next.starts_at,
+                status.current_period
             ),
         };
     }
@@ -176,22 +178,6 @@ fn due_at(ends: UnixTime, status: &Status) -> UnixTime {
     )
 }
 
-/// How many periods nodes cannot forge before the scheduled key begins; `None` where no key is
-/// scheduled or there is no such gap.
-pub(crate) fn gap(status: &Status) -> Option<u64> {
-    let PendingStatus::Scheduled { opcert: next, .. } = &status.pending else {
-        return None;
-    };
-    let from = match &status.active {
-        ActiveStatus::Serving { opcert, .. } => opcert.expiry_period,
-        ActiveStatus::Empty {} | ActiveStatus::Expired { .. } | ActiveStatus::Dropped { .. } => {
-            status.current_period
-        }
-    };
-    let KesPeriod(start) = next.start_period;
-    start.checked_sub(from.0).filter(|periods| *periods > 0)
-}
-
 /// Whether an agent's warning is about the key's end, which is judged here anew.
 pub(crate) fn is_about_expiry(code: &str) -> bool {
     matches!(code, "expired" | "expires-soon")
@@ -208,6 +194,8 @@ pub(crate) fn is_behind(state: NodeState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kes_wire::period::KesPeriod;
+
     use crate::testing::{
         PERIOD, certified, dropped, expired, node, pending_key, scheduled, serving, warning, well,
     };

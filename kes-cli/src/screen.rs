@@ -44,7 +44,8 @@ pub(crate) fn frame(lines: &[String], size: Size) -> String {
         .into_iter()
         .map(|(is_bold, row)| {
             let (on, off) = if is_bold { (BOLD, PLAIN) } else { ("", "") };
-            format!("{on}{row}{off}{CLEAR_TO_END_OF_LINE}")
+            // Cleared first: after a row as wide as the screen it would take the last character.
+            format!("{CLEAR_TO_END_OF_LINE}{on}{row}{off}")
         })
         .collect();
     // No line break after the last line: it could scroll the screen.
@@ -143,7 +144,7 @@ mod tests {
     fn urgent_lines_are_bold_and_no_line_steers_the_terminal() {
         let lines = ["ATTENTION x".to_owned(), "Peer \x1b[2J\n down".to_owned()];
         let frame = frame(&lines, size(80, 9));
-        assert!(frame.contains("\x1b[1mATTENTION x\x1b[0m\x1b[K"));
+        assert!(frame.contains("\x1b[K\x1b[1mATTENTION x\x1b[0m"));
         assert!(frame.contains("Peer  [2J  down"));
     }
 }

@@ -3,14 +3,13 @@
 use core::cmp::Reverse;
 
 use kes_wire::protocol::control::deployed::AgentInfo;
-use kes_wire::protocol::control::rotation::{
-    ActiveStatus, NodeState, OpCertStatus, PeerState, PendingStatus, Status,
-};
+use kes_wire::protocol::control::rotation::{ActiveStatus, NodeState, PeerState, Status};
 use serde::Serialize;
 
+use crate::coverage::{coverage, gap, periods_left};
 use crate::margin::Margin;
-use crate::next_step::{NextStep, gap, is_about_expiry, is_behind, next_step};
-use crate::words::relative;
+use crate::next_step::{NextStep, is_about_expiry, is_behind, next_step};
+use crate::words::{relative, several};
 
 /// How bad it is. The numbers are the exit codes of Nagios and the monitors like it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -161,22 +160,15 @@ fn key(status: &Status, demands: &Demands) -> Option<Finding> {
                 relative(opcert.expires_at, status.now)
             ),
         ),
-        ActiveStatus::Serving { opcert, .. } => end(opcert, status, demands),
+        ActiveStatus::Serving { .. } => end(status, demands),
     }
 }
 
-/// How near the end of what is served is, a scheduled key counted in.
-fn end(active: &OpCertStatus, status: &Status, demands: &Demands) -> Option<Finding> {
-    let successor = match &status.pending {
-        PendingStatus::Scheduled { opcert, .. } if gap(status).is_none() => Some(opcert),
-        PendingStatus::Scheduled { .. }
-        | PendingStatus::Empty {}
-        | PendingStatus::Key { .. }
-        | PendingStatus::Certified { .. } => None,
-    };
-    let last = successor.unwrap_or(active);
-    let periods_left = periods_left(last, status);
-    let is_reached = |margin: Margin| margin.is_reached(last.expires_at, periods_left, status.now);
+/// How near the end of what is served is.
+fn end(status: &Status, demands: &Demands) -> Option<Finding> {
+    let covered = coverage(status)?;
+    let ends = covered.last.expires_at;
+    let is_reached = |margin: Margin| margin.is_reached(ends, covered.periods, status.now);
     let severity = if is_reached(demands.crit) {
         Severity::Critical
     } else if is_reached(demands.warn) {
@@ -186,32 +178,25 @@ fn end(active: &OpCertStatus, status: &Status, demands: &Demands) -> Option<Find
     };
     if let Some(periods) = gap(status) {
         let sentence = format!(
-            "the key expires {}, and {periods} periods pass before the scheduled one begins",
-            relative(last.expires_at, status.now)
+            "the key expires {}, and nodes cannot forge for {} before the scheduled one begins",
+            relative(ends, status.now),
+            several(periods, "period")
         );
         return Some(finding(severity.max(Severity::Warning), "gap", sentence));
     }
-    let what = if successor.is_some() {
+    let what = if covered.is_scheduled {
         "the scheduled key"
     } else {
         "the key"
     };
     (severity > Severity::Ok).then(|| {
         let sentence = format!(
-            "{what} expires {} at {}, {periods_left} periods left",
-            relative(last.expires_at, status.now),
-            last.expires_at
+            "{what} expires {} at {ends}, {} left",
+            relative(ends, status.now),
+            several(covered.periods, "period")
         );
         finding(severity, "expires-soon", sentence)
     })
-}
-
-/// Periods until a certificate's end, the current one counted.
-pub(crate) fn periods_left(opcert: &OpCertStatus, status: &Status) -> u64 {
-    opcert
-        .expiry_period
-        .0
-        .saturating_sub(status.current_period.0)
 }
 
 fn nodes(status: &Status, demands: &Demands) -> Vec<Finding> {
@@ -296,12 +281,11 @@ fn summary(status: &Status) -> String {
         .iter()
         .filter(|node| matches!(node.state, NodeState::Confirmed | NodeState::HasItAlready));
     format!(
-        "certificate number {} expires {}, {} periods left; {} nodes connected, {} have the newest \
-         key",
+        "certificate number {} expires {}, {} left; {} connected, {} with the newest key",
         opcert.counter,
         relative(opcert.expires_at, status.now),
-        periods_left(opcert, status),
-        status.connected_nodes,
+        several(periods_left(opcert, status), "period"),
+        several(status.connected_nodes.into(), "node"),
         confirmed.count()
     )
 }

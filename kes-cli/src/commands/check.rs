@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::{Outcome, block_on, call_async, deployed};
 use crate::arguments::Check;
+use crate::coverage::periods_left;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::margin::Margin;
-use crate::verdict::{Demands, Severity, Verdict, judge, judge_other_make, periods_left};
+use crate::verdict::{Demands, Severity, Verdict, judge, judge_other_make};
 
 /// Asks the agent, prints the verdict, and gives its exit code.
 pub(crate) fn check(args: &Check, json: bool) -> ExitCode {
@@ -209,15 +210,15 @@ mod tests {
     fn the_line_has_the_word_first_and_the_numbers_last() {
         assert_eq!(
             line(&well(), &[]),
-            "KES OK - certificate number 4 expires in 62 days 23 h, 42 periods left; 1 nodes \
-             connected, 1 have the newest key \
+            "KES OK - certificate number 4 expires in 62 days 23 h, 42 periods left; 1 node \
+             connected, 1 with the newest key \
              | expires_in=5439600s;1209600:;259200: periods_left=42;; nodes=1;1:\n"
         );
         let mut status = well();
         status.active = serving(PERIOD - 61);
         let line = line(&status, &["--warn", "10p", "--crit", "1p", "--nodes", "0"]);
         assert!(
-            line.starts_with("KES CRITICAL - the key expires in 1 days 11 h"),
+            line.starts_with("KES CRITICAL - the key expires in 1 day 11 h"),
             "{line}"
         );
         assert!(line.contains("; next: the key expires"), "{line}");

@@ -59,7 +59,12 @@ fn contradiction(args: &ShowStatus, json: bool) -> Option<Failure> {
             "--json and --format name different formats",
             "give one of the two",
         ),
-        _ => None,
+        Some(Format::Prometheus) | None => None,
+        Some(_) if !args.label.is_empty() => usage(
+            "--label belongs to --format prometheus",
+            "leave it out, or ask for that format",
+        ),
+        Some(_) => None,
     }
 }
 
@@ -76,12 +81,17 @@ fn not_of_this_agent(what: &str) -> Failure {
 /// that writes them goes on. One that may not be asked, or is not understood, is also counted as
 /// down, and that this happened shows in the exit code.
 fn metrics_of(outcome: Result<Outcome, Failure>, args: &ShowStatus) -> Result<Report, Failure> {
-    let now = UnixTime::now();
+    let (now, labels) = (UnixTime::now(), args.label.as_slice());
     let (text, failure) = match outcome {
-        Ok(Outcome::Ours(done)) => (metrics::of(&done.status, now), None),
-        Ok(Outcome::Deployed(Done::Info(info))) => (metrics::of_other_make(&info, now), None),
-        Ok(Outcome::Deployed(_)) => (metrics::of_none(now), Some(Failure::contradiction())),
-        Err(failure) => (metrics::of_none(now), Some(failure)),
+        Ok(Outcome::Ours(done)) => (metrics::of(&done.status, now, labels), None),
+        Ok(Outcome::Deployed(Done::Info(info))) => {
+            (metrics::of_other_make(&info, now, labels), None)
+        }
+        Ok(Outcome::Deployed(_)) => (
+            metrics::of_none(now, labels),
+            Some(Failure::contradiction()),
+        ),
+        Err(failure) => (metrics::of_none(now, labels), Some(failure)),
     };
     let report = deliver(text, args)?;
     match failure {
