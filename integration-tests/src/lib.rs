@@ -4,3 +4,4 @@ pub mod peers_harness;
 pub mod pool;
 pub mod session;
 pub mod shared;
+pub mod tools;
