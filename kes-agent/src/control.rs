@@ -68,7 +68,8 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
             }
             Ok(Err(error)) => return Err(error.into()),
         };
-        let answer = agent.answer(&request);
+        let mut answer = agent.answer(&request);
+        agent.settle(&mut answer).await;
         log(&request, &answer, peer);
         reply(&mut client, &answer).await?;
     }

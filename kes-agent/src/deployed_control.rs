@@ -39,7 +39,7 @@ pub async fn serve(
             Ok(Ok(Some(request))) => request,
             Ok(Err(error)) => return Err(error.into()),
         };
-        let answer = carry_out(&agent, request, peer);
+        let answer = carry_out(&agent, request, peer).await;
         match timeout(REPLY_DEADLINE, client.reply(&answer)).await {
             Err(_) => return Err(Ending::Silent),
             Ok(sent) => sent?,
@@ -48,19 +48,20 @@ pub async fn serve(
 }
 
 /// Carries out one command as the command of ours that it amounts to.
-fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAnswer {
-    let ours = |request: Request| agent.carry_out_logged(&request, peer);
+async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAnswer {
+    let ours = async |request: Request| agent.carry_out_logged(&request, peer).await;
     match request {
         DeployedRequest::GenStagedKey => {
             let done = ours(Request::Keygen {
                 if_pending: IfPending::Refuse,
-            });
+            })
+            .await;
             DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
         }
         DeployedRequest::QueryStagedKey => DeployedAnswer::StagedKey(agent.pending_vkey()),
         DeployedRequest::DropStagedKey => {
             // The answer is the same whether there was one or not.
-            let _ = ours(Request::DropPending {});
+            let _ = ours(Request::DropPending {}).await;
             DeployedAnswer::StagedKey(None)
         }
         DeployedRequest::InstallKey(opcert) => {
@@ -72,11 +73,12 @@ fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAns
             let done = ours(Request::Activate {
                 import: Some(import),
                 allow_lower_counter: false,
-            });
+            })
+            .await;
             DeployedAnswer::Result(done.map_or_else(|code| nearest(&code), |()| ResultCode::Ok))
         }
         DeployedRequest::DropKey => {
-            let code = match ours(Request::DropActive {}) {
+            let code = match ours(Request::DropActive {}).await {
                 // Deployed clients expect a drop of nothing to succeed.
                 Ok(()) | Err(RefusalCode::NothingActive) => ResultCode::Ok,
                 Err(code) => nearest(&code),
@@ -101,7 +103,8 @@ fn nearest(code: &RefusalCode) -> ResultCode {
         RefusalCode::AlreadyPending | RefusalCode::AlreadyImported | RefusalCode::Scheduled => {
             ResultCode::UnsupportedOperation
         }
-        RefusalCode::NotUnderstood
+        RefusalCode::KeptUnread
+        | RefusalCode::NotUnderstood
         | RefusalCode::NoLockedMemory
         | RefusalCode::Internal
         | RefusalCode::Other(_) => ResultCode::Unknown,

@@ -12,7 +12,7 @@ use crate::config::Identity;
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// There is no such user or group.
-    #[error("there is no {kind} {name} in {file}")]
+    #[error("there is no {kind} {name} in {file}; check the spelling, or give its number")]
     Unknown {
         /// User or group.
         kind: &'static str,
@@ -57,19 +57,36 @@ fn find(kind: &'static str, file: &'static str, name: &str) -> Result<Entry, Ide
         })
 }
 
-/// Becomes the configured user and group. Must be called while the process has one thread: the
+/// The number of a user, given by name or number.
+///
+/// # Errors
+/// [`IdentityError::Unknown`]
+pub fn user_id(name: &str) -> Result<u32, IdentityError> {
+    find("user", "/etc/passwd", name).map(|entry| entry.id)
+}
+
+/// The number of a group, given by name or number.
+///
+/// # Errors
+/// [`IdentityError::Unknown`]
+pub fn group_id(name: &str) -> Result<u32, IdentityError> {
+    find("group", "/etc/group", name).map(|entry| entry.id)
+}
+
+/// Becomes the configured user and group, and stays a member of the groups that sockets are given
+/// to, without which it could not give them. Must be called while the process has one thread: the
 /// change is the calling thread's, and later ones inherit it.
 ///
 /// # Errors
 /// [`IdentityError`]
-pub fn assume(identity: &Identity) -> Result<(), IdentityError> {
+pub fn assume(identity: &Identity, socket_groups: &[u32]) -> Result<(), IdentityError> {
     let user = identity
         .user
         .as_deref()
         .map(|u| find("user", "/etc/passwd", u))
         .transpose()?;
     let group = match &identity.group {
-        Some(name) => Some(find("group", "/etc/group", name)?.id),
+        Some(name) => Some(group_id(name)?),
         None => user.as_ref().and_then(|user| user.group),
     };
     let changes_user = user
@@ -82,7 +99,8 @@ pub fn assume(identity: &Identity) -> Result<(), IdentityError> {
     if !geteuid().is_root() {
         return Err(IdentityError::NotRoot);
     }
-    set_thread_groups(&[]).map_err(io::Error::from)?;
+    let kept: Vec<Gid> = socket_groups.iter().copied().map(Gid::from_raw).collect();
+    set_thread_groups(&kept).map_err(io::Error::from)?;
     if let Some(group) = group {
         set_thread_gid(Gid::from_raw(group)).map_err(io::Error::from)?;
     }
@@ -113,7 +131,7 @@ mod tests {
     fn staying_who_one_is_needs_no_right() {
         let user = Some(geteuid().as_raw().to_string());
         let group = Some(getegid().as_raw().to_string());
-        assume(&Identity { user, group }).unwrap();
-        assume(&Identity::default()).unwrap();
+        assume(&Identity { user, group }, &[]).unwrap();
+        assume(&Identity::default(), &[]).unwrap();
     }
 }

@@ -2,14 +2,25 @@
 //! at exit.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{chmod, chownat, flock, open};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{bind, connect, listen, socket_with};
+use rustix::process::geteuid;
 use tokio::net::UnixListener;
+
+use crate::config::access::SocketAccess;
+use crate::folders::{self, OpenToAll};
+
+/// Connections that may wait to be accepted. The system has a limit of its own
+/// (`net.core.somaxconn`), which is usually this.
+const BACKLOG: i32 = 4096;
 
 /// Why a socket cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +44,20 @@ pub enum ListenError {
         path = .0.display()
     )]
     NoFolder(PathBuf),
+    /// Everybody may write to the folder.
+    #[error(transparent)]
+    OpenToAll(#[from] OpenToAll),
+    /// The socket cannot be given to the owner or group that is configured.
+    #[error(
+        "{path}: it cannot be given to the configured owner or group: {error}; only root can give \
+         it to another user, and only a member to a group", path = path.display()
+    )]
+    NotGiven {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// Everything else.
     #[error("{path}: cannot listen there: {error}", path = path.display())]
     Other {
@@ -47,7 +72,7 @@ pub enum ListenError {
 pub struct Listener {
     socket: UnixListener,
     /// Removed when the listener is dropped.
-    _bound: Option<BoundFile>,
+    bound: Option<BoundFile>,
 }
 
 /// A socket file that this process made. It is removed at the end if it is still the same file.
@@ -66,24 +91,21 @@ impl Listener {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: UnixListener::from_std(socket)?,
-            _bound: None,
+            bound: None,
         })
     }
 
-    /// Binds `path`, replacing a socket there that nobody listens on. The process's umask decides
-    /// the mode, so that there is no moment in which it is wider.
+    /// Binds `path`, replacing a socket there that nobody listens on. Mode, owner and group are
+    /// settled before it listens: before that nobody can connect.
     ///
     /// # Errors
     /// [`ListenError`], by reason.
-    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+    pub fn bind(path: &Path, access: &SocketAccess) -> Result<Self, ListenError> {
         let other = |error| ListenError::Other {
             path: path.to_owned(),
             error,
         };
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folders::of(path);
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let lock = match open(folder, flags, Mode::empty()) {
             Ok(lock) => lock,
@@ -94,18 +116,36 @@ impl Listener {
         // folder is locked from the look to the bind.
         flock(&lock, FlockOperation::LockExclusive).map_err(|e| other(e.into()))?;
         remove_if_stale(path)?;
-        let socket = StdListener::bind(path).map_err(other)?;
-        socket.set_nonblocking(true).map_err(other)?;
+        if let Some(warning) = folders::check(folder, geteuid().as_raw())? {
+            tracing::warn!(path = %path.display(), "{warning}");
+        }
+        let refused = |error: Errno| other(error.into());
+        let address = SocketAddrUnix::new(path).map_err(refused)?;
+        let socket = new_socket().map_err(refused)?;
+        bind(&socket, &address).map_err(refused)?;
         let file = std::fs::symlink_metadata(path).map_err(other)?;
         let bound = BoundFile {
             path: path.to_owned(),
             device: file.dev(),
             inode: file.ino(),
         };
+        give(path, access)?;
+        listen(&socket, BACKLOG).map_err(refused)?;
         Ok(Self {
-            socket: UnixListener::from_std(socket).map_err(other)?,
-            _bound: Some(bound),
+            socket: UnixListener::from_std(socket.into()).map_err(other)?,
+            bound: Some(bound),
         })
+    }
+
+    /// Gives the socket's file another mode, owner and group. One that the service manager opened
+    /// is left as it is.
+    ///
+    /// # Errors
+    /// [`ListenError::NotGiven`]
+    pub fn give(&self, access: &SocketAccess) -> Result<(), ListenError> {
+        self.bound
+            .as_ref()
+            .map_or(Ok(()), |bound| give(&bound.path, access))
     }
 
     /// The socket to accept connections from.
@@ -124,6 +164,26 @@ impl Drop for BoundFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+fn give(path: &Path, access: &SocketAccess) -> Result<(), ListenError> {
+    let not_given = |error: Errno| ListenError::NotGiven {
+        path: path.to_owned(),
+        error: error.into(),
+    };
+    let (owner, group) = (
+        access.owner.map(Uid::from_raw),
+        access.group.map(Gid::from_raw),
+    );
+    if owner.is_some() || group.is_some() {
+        chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW).map_err(not_given)?;
+    }
+    chmod(path, Mode::from_raw_mode(access.mode.bits())).map_err(not_given)
 }
 
 fn remove_if_stale(path: &Path) -> Result<(), ListenError> {
@@ -150,7 +210,6 @@ fn remove_if_stale(path: &Path) -> Result<(), ListenError> {
 
 /// Connects without waiting, to learn whether anybody listens.
 fn knock(path: &Path) -> Result<(), Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = new_socket()?;
     connect(&socket, &SocketAddrUnix::new(path)?)
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 use kes_agent::config::Config;
 use kes_agent::config::arguments::{Arguments, Command};
 use kes_agent::logging::Log;
-use kes_agent::{identity, run};
+use kes_agent::{clock, identity, process, run};
 
 /// The settings are wrong.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -20,14 +20,21 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error),
     };
-    if let Err(error) = identity::assume(&config.identity) {
+    if let Err(error) = identity::assume(&config.identity, &config.socket_groups()) {
         return fail(EXIT_START, &error);
     }
+    // Later it is out of reach.
+    let boot_id = clock::boot_id();
+    // Before anything is opened and before there is a second thread, which the log is.
+    let protections = match process::protect(&config) {
+        Ok(protections) => protections,
+        Err(error) => return fail(EXIT_START, &error),
+    };
     let log = match Log::open(config.log) {
         Ok(log) => log,
         Err(error) => return fail(EXIT_START, &error),
     };
-    match run::run(config, &log, resolve) {
+    match run::run(config, protections, boot_id, &log, resolve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

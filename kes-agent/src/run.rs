@@ -7,11 +7,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use kes_wire::protocol::control::rotation::Protection;
 use kes_wire::sys::memory::LockError;
 use kes_wire::sys::stack;
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -20,17 +20,20 @@ use tokio_util::task::TaskTracker;
 use crate::agent::Agent;
 use crate::clock::Alarm;
 use crate::config::{Config, ConfigError};
-use crate::listener::{ListenError, Listener};
+use crate::door::{Doors, Place};
+use crate::listener::ListenError;
 use crate::logging::Log;
+use crate::marks::{self, Keeper, Marks};
 use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
 use crate::state::Rules;
+use crate::status::Surroundings;
+use crate::store::{self, StoreError};
+use crate::trusted_time::TrustedTime;
 use crate::{control, peers, service, status};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long to wait before accepting again where the system has no descriptor left.
-const BREATH: Duration = Duration::from_millis(200);
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,9 @@ pub enum StartError {
     /// Memory cannot be locked.
     #[error("the agent {0}")]
     Memory(#[from] LockError),
+    /// The keys' memory cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refuses something else.
     #[error("{what}: {error}")]
     System {
@@ -61,10 +67,12 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 /// [`StartError`]: once it runs, nothing but a signal ends it.
 pub fn run(
     config: Config,
+    protections: Vec<Protection>,
+    boot_id: Option<String>,
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
-    // Sockets are made for owner and group alone, from their first moment.
+    // Sockets and files are made for owner and group alone, from their first moment.
     rustix::process::umask(Mode::from_raw_mode(0o117));
     // The first use locks the memory of the secret stack: better to fail now than with a key.
     stack::run(|| ())?;
@@ -73,26 +81,47 @@ pub fn run(
         .build()
         .map_err(system("cannot start the event loop"))?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(config, log, resolve))
+    local.block_on(&runtime, serve(config, protections, boot_id, log, resolve))
 }
 
 async fn serve(
     config: Config,
+    protections: Vec<Protection>,
+    boot_id: Option<String>,
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
     let mut inherited =
         Inherited::receive().map_err(system("cannot take over the inherited sockets"))?;
+    let rules = Rules {
+        cold_vkey: config.cold_vkey,
+        max_evolutions: config.network.max_evolutions,
+    };
+    let (mut remarks, mut on_disk) = (Vec::new(), None);
+    let marks_path = config
+        .state_dir
+        .as_deref()
+        .map(|dir| marks::path(dir, &rules.cold_vkey));
+    if let Some(path) = &marks_path {
+        match marks::read(path, &rules.cold_vkey) {
+            Ok(marks) => on_disk = marks,
+            Err(told) => remarks.push(told),
+        }
+    }
+    // Before the sockets: nobody is answered by an agent that does not know what it holds.
+    let opened = store::open(
+        inherited.take_memory(),
+        rules,
+        on_disk.as_ref().map(Marks::state),
+        config.memory.is_secret_only(),
+    )?;
+    remarks.extend(opened.remarks);
     let mut sockets = Sockets::open(&config, &mut inherited)?;
     let alarm = Alarm::new().map_err(system("cannot make a timer"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot take SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot take SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot take SIGHUP"))?;
 
-    let rules = Rules {
-        cold_vkey: config.cold_vkey,
-        max_evolutions: config.network.max_evolutions,
-    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         service = sockets.service.shown(),
@@ -103,7 +132,37 @@ async fn serve(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let agent = Rc::new(Agent::new(config.network.clone(), rules));
+    let mut surroundings = Surroundings {
+        protections: status::memory_protections(opened.vault.memory_kind(), &opened.survival),
+        remarks,
+    };
+    surroundings.protections.extend(protections);
+    for missing in surroundings
+        .protections
+        .iter()
+        .filter(|protection| !protection.in_force)
+    {
+        let (protection, why) = (&missing.name, &missing.meaning);
+        tracing::warn!(protection, "a protection is not in force: {why}");
+    }
+    let kept_time = opened.vault.kept_time();
+    let same_boot = kept_time.filter(|kept| Some(&kept.boot_id) == boot_id.as_ref());
+    let time = TrustedTime::new(config.clock, same_boot.map(|kept| kept.anchor));
+    let keeper = marks_path
+        .map(|path| Keeper::start(path, on_disk))
+        .transpose()
+        .map_err(system("cannot start a thread"))?;
+    let agent = Rc::new(Agent::new(
+        config.network.clone(),
+        opened.vault,
+        time,
+        keeper,
+        boot_id,
+        surroundings,
+    ));
+    // What is due is done before anybody is served.
+    agent.turn();
+    let doors = Doors::new(&config);
     let connections = Connections::default();
     let mut followed = Followed::default();
     followed.follow(&config.bootstrap_paths, &agent, &connections);
@@ -111,16 +170,17 @@ async fn serve(
     let mut upkeep = pin!(upkeep(&agent, &alarm));
     let signal = loop {
         tokio::select! {
-            (stream, peer) = accept(sockets.service.listener()) => {
+            (stream, peer, place) = doors.service.next(sockets.service.listener()) => {
                 let served = service::serve(Rc::clone(&agent), stream, peer);
-                connections.spawn("node", peer, served);
+                connections.spawn("node", peer, place, served);
             }
-            (stream, peer) = accept(sockets.control.listener()) => {
+            (stream, peer, place) = doors.control.next(sockets.control.listener()) => {
                 let served = control::serve(Rc::clone(&agent), stream, peer);
-                connections.spawn("command", peer, served);
+                connections.spawn("command", peer, place, served);
             }
             _ = hangup.recv() => {
                 if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
+                    doors.reload(&new);
                     followed.follow(&new.bootstrap_paths, &agent, &connections);
                 }
             }
@@ -129,7 +189,7 @@ async fn serve(
             _ = interrupt.recv() => break "SIGINT",
         }
     };
-    tracing::info!("stopping on {signal}: the keys are wiped");
+    tracing::info!("stopping on {signal}");
     notify(&[NotifyState::Stopping]);
     connections.end().await;
     Ok(())
@@ -148,7 +208,10 @@ fn reload(
     }
     let config = match resolve() {
         Err(error) => {
-            tracing::error!("the configuration is not reloaded: {error}");
+            tracing::error!(
+                "the configuration is not reloaded: {error}; files outside the folders that were \
+                 used at the start can be read only after a restart"
+            );
             None
         }
         Ok(config) => {
@@ -214,10 +277,12 @@ impl Connections {
         &self,
         kind: &'static str,
         peer: Peer,
+        place: Place,
         serve: impl Future<Output = Result<(), E>> + 'static,
     ) {
         let stop = self.stop.clone();
         self.tracker.spawn_local(async move {
+            let _place = place;
             if let Some(Err(ending)) = stop.run_until_cancelled(serve).await {
                 tracing::info!(
                     pid = peer.pid,
@@ -248,8 +313,8 @@ async fn upkeep(agent: &Agent, alarm: &Alarm) -> io::Error {
 /// Turns the keys when periods turn.
 async fn turn_periods(agent: &Agent, alarm: &Alarm) -> io::Error {
     loop {
-        let period_ends = agent.turn();
-        if let Err(error) = alarm.wait_until(period_ends).await {
+        let look_again = agent.turn();
+        if let Err(error) = alarm.wait(look_again).await {
             return error;
         }
     }
@@ -263,35 +328,6 @@ async fn tell_status(agent: &Agent) -> core::convert::Infallible {
         if news.changed().await.is_err() {
             // The vault lives as long as the agent.
             core::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Accepts the next connection; waits for ever where nothing is listened on.
-async fn accept(listener: Option<&Listener>) -> (UnixStream, Peer) {
-    let Some(listener) = listener else {
-        return core::future::pending().await;
-    };
-    loop {
-        match listener.socket().accept().await {
-            Ok((stream, _)) => match stream.peer_cred() {
-                Ok(credentials) => {
-                    let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-                    return (
-                        stream,
-                        Peer {
-                            pid,
-                            uid: credentials.uid(),
-                        },
-                    );
-                }
-                Err(error) => tracing::warn!("a connection without credentials: {error}"),
-            },
-            Err(error) => {
-                // Most likely no descriptor is left: connections that end free some.
-                tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(BREATH).await;
-            }
         }
     }
 }

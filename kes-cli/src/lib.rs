@@ -66,6 +66,7 @@ fn carry_out(Arguments { json, command }: Arguments) -> ExitCode {
         Command::Check(args) => return commands::check::check(args, json),
         Command::DropPending(args) => rotation::drop_pending(args),
         Command::DropActive(args) => rotation::drop_active(args),
+        Command::ConfirmClock(args) => rotation::confirm_clock(args),
         Command::Probe(args) => probe::probe(args, json),
         Command::Cold(Cold::KeyGen(args)) => cold::key_gen(args),
         Command::Cold(Cold::IssueOpCert(args)) => cold::issue_op_cert(args),

@@ -134,6 +134,7 @@ pub(crate) fn of(status: &Status, written_at: UnixTime, labels: &[Label]) -> Str
         )
         .sample(&[], mark);
     }
+    clock(&mut out, status);
     nodes(&mut out, status);
     peers(&mut out, status);
     let mut family = out.family(
@@ -274,6 +275,42 @@ fn covered(out: &mut Exposition, status: &Status) {
         "Periods without a key before the scheduled one begins.",
     )
     .sample(&[], gap(status).unwrap_or(0));
+}
+
+fn clock(out: &mut Exposition, status: &Status) {
+    let Some(clock) = &status.clock else {
+        return;
+    };
+    let ahead = i128::from(clock.ahead_us) - i128::from(clock.behind_us);
+    let sign = if ahead < 0 { "-" } else { "" };
+    let (seconds, rest) = (
+        ahead.unsigned_abs() / 1_000_000,
+        ahead.unsigned_abs() % 1_000_000,
+    );
+    out.family(
+        "clock_ahead_seconds",
+        "How far the wall clock is ahead of the time by which the agent acts.",
+    )
+    .sample(&[], format!("{sign}{seconds}.{rest:06}"));
+    for (name, help, value) in [
+        (
+            "clock_trusted",
+            "Whether the agent has a time that it trusts.",
+            clock.source.is_some(),
+        ),
+        (
+            "clock_synchronised",
+            "Whether the kernel calls the wall clock synchronised.",
+            clock.synchronised,
+        ),
+        (
+            "clock_disagrees",
+            "Whether the wall clock waits to be confirmed.",
+            clock.disagrees,
+        ),
+    ] {
+        out.family(name, help).sample(&[], u8::from(value));
+    }
 }
 
 fn nodes(out: &mut Exposition, status: &Status) {
@@ -434,6 +471,8 @@ mod tests {
         ];
         status.peers[1].address = "a\"b\\c\nd".to_owned();
         status.warnings = vec![warning("one", ""), warning("one", ""), warning("two", "")];
+        let clock = status.clock.as_mut().unwrap();
+        clock.behind_us = 90_000_005;
         let text = of(&status, WRITTEN, &[]);
         for (sample, expected) in [
             ("kes_agent_up", "1"),
@@ -446,6 +485,8 @@ mod tests {
             ("kes_agent_active_expiry_period", "1642"),
             // Mainnet's slot 1642 * 129600 = 212803200; Shelley began at slot 4492800, 1596059091.
             ("kes_agent_active_expiry_timestamp_seconds", "1804369491"),
+            ("kes_agent_clock_ahead_seconds", "-90.000005"),
+            ("kes_agent_clock_trusted", "1"),
             ("kes_agent_covered_periods", "67"),
             ("kes_agent_schedule_gap_periods", "0"),
             ("kes_agent_pending_state{state=\"scheduled\"}", "1"),

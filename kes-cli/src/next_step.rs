@@ -117,6 +117,9 @@ fn while_serving(opcert: &OpCertStatus, status: &Status) -> NextStep {
                 .to_owned(),
         );
     }
+    if let Some(stop) = status.warnings.iter().find(|w| is_stop(&w.code)) {
+        return step("attend", stop.sentence.clone());
+    }
     let due = due_at(ends, status);
     if status.now >= due {
         return step(
@@ -176,6 +179,11 @@ fn due_at(ends: UnixTime, status: &Status) -> UnixTime {
         ends.0
             .saturating_sub(DUE.min(period.saturating_mul(DUE_PERIODS))),
     )
+}
+
+/// Whether an agent's warning says that the key it holds is not served.
+pub(crate) fn is_stop(code: &str) -> bool {
+    matches!(code, "before-start" | "clock-not-trusted")
 }
 
 /// Whether an agent's warning is about the key's end, which is judged here anew.
@@ -306,6 +314,15 @@ mod tests {
                 }),
                 "check-clock",
                 "timedatectl",
+            ),
+            (
+                "not served, and near its end",
+                with(|s| {
+                    s.active = serving(PERIOD - 61);
+                    s.warnings = vec![warning("clock-not-trusted", "confirm the clock")];
+                }),
+                "attend",
+                "confirm the clock",
             ),
             (
                 "another warning",

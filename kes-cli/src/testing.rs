@@ -5,8 +5,8 @@ use kes_wire::cold::ColdVerificationKey;
 use kes_wire::genesis::Network;
 use kes_wire::period::{Evolution, KesPeriod};
 use kes_wire::protocol::control::rotation::{
-    ActiveStatus, MemoryStatus, NetworkStatus, NodeState, NodeStatus, Note, OpCertStatus,
-    PeerState, PeerStatus, PendingStatus, Protection, Status,
+    ActiveStatus, ClockMode, ClockStatus, MemoryStatus, NetworkStatus, NodeState, NodeStatus, Note,
+    OpCertStatus, PeerState, PeerStatus, PendingStatus, Protection, Status, TimeSource,
 };
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
@@ -140,5 +140,14 @@ pub(crate) fn well() -> Status {
         },
         warnings: Vec::new(),
         peers: Vec::new(),
+        clock: Some(ClockStatus {
+            mode: ClockMode::Guard,
+            source: Some(TimeSource::Synchronised),
+            wall_clock: UnixTime(started.0 + 3_600_000_000),
+            synchronised: true,
+            ahead_us: 0,
+            behind_us: 0,
+            disagrees: false,
+        }),
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::coverage::{coverage, gap, periods_left};
 use crate::margin::Margin;
-use crate::next_step::{NextStep, is_about_expiry, is_behind, next_step};
+use crate::next_step::{NextStep, is_about_expiry, is_behind, is_stop, next_step};
 use crate::words::{relative, several};
 
 /// How bad it is. The numbers are the exit codes of Nagios and the monitors like it.
@@ -262,10 +262,10 @@ fn warnings(status: &Status) -> Vec<Finding> {
         .filter(|note| !is_about_expiry(&note.code));
     others
         .map(|note| {
-            // The key is not served then.
-            let severity = match note.code.as_str() {
-                "before-start" => Severity::Critical,
-                _ => Severity::Warning,
+            let severity = if is_stop(&note.code) {
+                Severity::Critical
+            } else {
+                Severity::Warning
             };
             finding(severity, &note.code, note.sentence.clone())
         })
@@ -447,11 +447,16 @@ mod tests {
             row(
                 "the agent's own warnings; those about the end are judged here",
                 &|s| {
-                    s.warnings = ["clock-doubtful", "expires-soon", "before-start", "expired"]
-                        .map(|code| warning(code, "a sentence"))
-                        .to_vec();
+                    s.warnings = [
+                        "clock-doubtful",
+                        "expires-soon",
+                        "clock-not-trusted",
+                        "expired",
+                    ]
+                    .map(|code| warning(code, "a sentence"))
+                    .to_vec();
                 },
-                vec![(Critical, "before-start"), (Warning, "clock-doubtful")],
+                vec![(Critical, "clock-not-trusted"), (Warning, "clock-doubtful")],
             ),
         ];
         for (name, periods_gone, findings) in [

@@ -9,6 +9,7 @@ pub mod genesis;
 pub mod net;
 pub mod opcert;
 pub mod period;
+pub mod process;
 pub mod protocol;
 mod public_bytes;
 pub mod sum6kes;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::levels::{LogFormat, LogLevel, LogTarget};
+use super::access::SocketMode;
+use super::levels::{ClockSetting, LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 /// Keeps the KES key of a Cardano stake pool in locked memory, evolves it, and hands it to nodes.
 #[derive(Debug, Parser)]
@@ -78,6 +79,95 @@ pub struct RunArguments {
     /// Group to become before anything is opened (only as root)
     #[arg(long, value_name = "GROUP", env = "KES_AGENT_GROUP")]
     pub group: Option<String>,
+
+    /// Mode of the service socket, octal [default: 0660]
+    #[arg(long, value_name = "MODE", env = "KES_AGENT_SERVICE_SOCKET_MODE")]
+    pub service_socket_mode: Option<SocketMode>,
+
+    /// Owner of the service socket (only as root) [default: the agent's user]
+    #[arg(long, value_name = "USER", env = "KES_AGENT_SERVICE_SOCKET_OWNER")]
+    pub service_socket_owner: Option<String>,
+
+    /// Group of the service socket [default: the agent's group]
+    #[arg(long, value_name = "GROUP", env = "KES_AGENT_SERVICE_SOCKET_GROUP")]
+    pub service_socket_group: Option<String>,
+
+    /// Users who may connect to the service socket, beside root [default: whom its mode lets]
+    #[arg(
+        long,
+        value_name = "USERS",
+        value_delimiter = ',',
+        env = "KES_AGENT_SERVICE_ALLOW_USERS"
+    )]
+    pub service_allow_users: Option<Vec<String>>,
+
+    /// Groups whose members may connect to the service socket [default: whom its mode lets]
+    #[arg(
+        long,
+        value_name = "GROUPS",
+        value_delimiter = ',',
+        env = "KES_AGENT_SERVICE_ALLOW_GROUPS"
+    )]
+    pub service_allow_groups: Option<Vec<String>>,
+
+    /// Mode of the control socket, octal [default: 0660]
+    #[arg(long, value_name = "MODE", env = "KES_AGENT_CONTROL_SOCKET_MODE")]
+    pub control_socket_mode: Option<SocketMode>,
+
+    /// Owner of the control socket (only as root) [default: the agent's user]
+    #[arg(long, value_name = "USER", env = "KES_AGENT_CONTROL_SOCKET_OWNER")]
+    pub control_socket_owner: Option<String>,
+
+    /// Group of the control socket [default: the agent's group]
+    #[arg(long, value_name = "GROUP", env = "KES_AGENT_CONTROL_SOCKET_GROUP")]
+    pub control_socket_group: Option<String>,
+
+    /// Users who may connect to the control socket, beside root [default: whom its mode lets]
+    #[arg(
+        long,
+        value_name = "USERS",
+        value_delimiter = ',',
+        env = "KES_AGENT_CONTROL_ALLOW_USERS"
+    )]
+    pub control_allow_users: Option<Vec<String>>,
+
+    /// Groups whose members may connect to the control socket [default: whom its mode lets]
+    #[arg(
+        long,
+        value_name = "GROUPS",
+        value_delimiter = ',',
+        env = "KES_AGENT_CONTROL_ALLOW_GROUPS"
+    )]
+    pub control_allow_groups: Option<Vec<String>>,
+
+    /// Connections that each socket takes at a time [default: 4096]
+    #[arg(long, value_name = "NUMBER", env = "KES_AGENT_MAX_CONNECTIONS")]
+    pub max_connections: Option<u32>,
+
+    /// Connections that each socket takes from one user at a time [default: 1024]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "KES_AGENT_MAX_CONNECTIONS_PER_USER"
+    )]
+    pub max_connections_per_user: Option<u32>,
+
+    /// Which part of the system the agent leaves itself [default: on]
+    #[arg(long, value_name = "MODE", env = "KES_AGENT_SANDBOX")]
+    pub sandbox: Option<SandboxMode>,
+
+    /// How far to believe the machine's clock, since an evolution cannot be undone [default: guard]
+    #[arg(long, value_name = "MODE", env = "KES_AGENT_CLOCK")]
+    pub clock: Option<ClockSetting>,
+
+    /// Which memory the keys may be in [default: any]
+    #[arg(long, value_name = "KIND", env = "KES_AGENT_MEMORY")]
+    pub memory: Option<MemoryMode>,
+
+    /// Folder for what outlives the agent: no secrets [default: $STATE_DIRECTORY of systemd, or
+    /// /var/lib/kes-agent where that exists]
+    #[arg(long, value_name = "FOLDER", env = "KES_AGENT_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
 
     /// Configuration file (TOML)
     #[arg(short = 'F', long, visible_alias = "config", value_name = "FILE")]

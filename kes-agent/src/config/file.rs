@@ -6,7 +6,8 @@ use kes_wire::files;
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::levels::{LogFormat, LogLevel, LogTarget};
+use super::access::SocketMode;
+use super::levels::{ClockSetting, LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 /// Bytes that a configuration file may have.
 const MOST_BYTES: usize = 64 * 1024;
@@ -28,6 +29,22 @@ pub(super) struct FileSettings {
     pub(super) log_format: Option<LogFormat>,
     pub(super) user: Option<String>,
     pub(super) group: Option<String>,
+    pub(super) service_socket_mode: Option<SocketMode>,
+    pub(super) service_socket_owner: Option<String>,
+    pub(super) service_socket_group: Option<String>,
+    pub(super) service_allow_users: Option<Vec<String>>,
+    pub(super) service_allow_groups: Option<Vec<String>>,
+    pub(super) control_socket_mode: Option<SocketMode>,
+    pub(super) control_socket_owner: Option<String>,
+    pub(super) control_socket_group: Option<String>,
+    pub(super) control_allow_users: Option<Vec<String>>,
+    pub(super) control_allow_groups: Option<Vec<String>>,
+    pub(super) max_connections: Option<u32>,
+    pub(super) max_connections_per_user: Option<u32>,
+    pub(super) sandbox: Option<SandboxMode>,
+    pub(super) clock: Option<ClockSetting>,
+    pub(super) memory: Option<MemoryMode>,
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 impl FileSettings {

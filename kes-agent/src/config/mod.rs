@@ -1,5 +1,6 @@
 //! What the agent is told: command line, environment, files, defaults; and what it makes of that.
 
+pub mod access;
 pub mod arguments;
 mod file;
 pub mod levels;
@@ -11,14 +12,18 @@ use kes_wire::cold::ColdVerificationKey;
 use kes_wire::envelope::{self, EnvelopeFileError};
 use kes_wire::files::{self, FileError};
 use kes_wire::genesis::{self, GenesisError, Network, ShelleyStart};
+use kes_wire::protocol::control::rotation::ClockMode;
 use kes_wire::unix_time::UnixTime;
 
+use access::{AccessError, ConnectionLimits, SocketAccess, SocketSettings};
 use arguments::RunArguments;
 use file::FileSettings;
-use levels::{LogFormat, LogLevel, LogTarget};
+use levels::{LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 const DEFAULT_SERVICE_PATH: &str = "/run/kes-agent/service.socket";
 const DEFAULT_CONTROL_PATH: &str = "/run/kes-agent/control.socket";
+const DEFAULT_STATE_DIR: &str = "/var/lib/kes-agent";
+const SYSTEM_FILE: &str = "/etc/kes-agent/agent.toml";
 
 /// Everything the agent needs to run.
 #[derive(Debug)]
@@ -39,6 +44,23 @@ pub struct Config {
     pub log: LogSettings,
     /// Who to become.
     pub identity: Identity,
+    /// Who may connect to the service socket.
+    pub service_access: SocketAccess,
+    /// Who may connect to the control socket.
+    pub control_access: SocketAccess,
+    /// How many connections there may be.
+    pub limits: ConnectionLimits,
+    /// What is to become of the sandbox.
+    pub sandbox: SandboxMode,
+    /// How far the wall clock is believed.
+    pub clock: ClockMode,
+    /// Which memory the keys may be in.
+    pub memory: MemoryMode,
+    /// Where to keep what outlives the agent, if anywhere. It may be missing.
+    pub state_dir: Option<PathBuf>,
+    /// The files that were read, or would have been had they been there: a reload reads them
+    /// again.
+    pub sources: Vec<PathBuf>,
 }
 
 /// Who to become before anything is opened, by name or number.
@@ -96,6 +118,9 @@ pub enum ConfigError {
     /// The start of the Shelley era is not a time.
     #[error("--shelley-start-time {0}: not a time like 2022-06-21T00:00:00Z")]
     ShelleyStartTime(String),
+    /// Who may connect cannot be settled.
+    #[error(transparent)]
+    Access(#[from] AccessError),
 }
 
 impl Config {
@@ -104,6 +129,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with the file or setting at fault.
     pub fn resolve(arguments: RunArguments) -> Result<Self, ConfigError> {
+        let mut sources = settings_paths(arguments.config_file.as_deref());
         let files = settings_files(arguments.config_file.as_deref())?;
         macro_rules! setting {
             ($argument:ident, $key:ident) => {
@@ -124,9 +150,37 @@ impl Config {
                 })
                 .transpose()?,
         };
+        sources.push(cold_path);
         let (network, warnings) = match setting!(genesis_file, genesis_file) {
-            Some(path) => read_network(&path, start)?,
+            Some(path) => {
+                sources.push(path.clone());
+                read_network(&path, start)?
+            }
             None => (Network::MAINNET, Vec::new()),
+        };
+        let service_access = SocketSettings {
+            name: "service",
+            mode: setting!(service_socket_mode, service_socket_mode),
+            owner: setting!(service_socket_owner, service_socket_owner),
+            group: setting!(service_socket_group, service_socket_group),
+            allow_users: setting!(service_allow_users, service_allow_users),
+            allow_groups: setting!(service_allow_groups, service_allow_groups),
+        }
+        .resolve()?;
+        let control_access = SocketSettings {
+            name: "control",
+            mode: setting!(control_socket_mode, control_socket_mode),
+            owner: setting!(control_socket_owner, control_socket_owner),
+            group: setting!(control_socket_group, control_socket_group),
+            allow_users: setting!(control_allow_users, control_allow_users),
+            allow_groups: setting!(control_allow_groups, control_allow_groups),
+        }
+        .resolve()?;
+        let limits = ConnectionLimits::default();
+        let limits = ConnectionLimits {
+            most: setting!(max_connections, max_connections).unwrap_or(limits.most),
+            most_per_user: setting!(max_connections_per_user, max_connections_per_user)
+                .unwrap_or(limits.most_per_user),
         };
         let mut bootstrap_paths = bootstrap_paths(&arguments)
             .or_else(|| files.iter().find_map(|f| f.bootstrap_paths.clone()))
@@ -149,6 +203,14 @@ impl Config {
                 user: setting!(user, user),
                 group: setting!(group, group),
             },
+            service_access,
+            control_access,
+            limits,
+            sandbox: setting!(sandbox, sandbox).unwrap_or_default(),
+            clock: setting!(clock, clock).unwrap_or_default().into(),
+            memory: setting!(memory, memory).unwrap_or_default(),
+            state_dir: setting!(state_dir, state_dir).or_else(default_state_dir),
+            sources,
             cold_vkey,
             network,
             warnings,
@@ -158,6 +220,15 @@ impl Config {
                 format: setting!(log_format, log_format).unwrap_or_default(),
             },
         })
+    }
+}
+
+impl Config {
+    /// The groups that sockets are given to.
+    #[must_use]
+    pub fn socket_groups(&self) -> Vec<u32> {
+        let groups = [self.service_access.group, self.control_access.group];
+        groups.into_iter().flatten().collect()
     }
 }
 
@@ -185,24 +256,39 @@ fn split_paths(given: &std::ffi::OsStr) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The configuration files that are there, the strongest first.
+/// Systemd's folder for the service (`StateDirectory=`, which may name several), or the usual one.
+fn default_state_dir() -> Option<PathBuf> {
+    let given = std::env::var_os("STATE_DIRECTORY");
+    let first = given.as_deref().map(split_paths).unwrap_or_default();
+    let usual = || Some(PathBuf::from(DEFAULT_STATE_DIR)).filter(|path| path.is_dir());
+    first.into_iter().next().or_else(usual)
+}
+
+/// Where configuration files are looked for, the strongest first.
+fn settings_paths(named: Option<&Path>) -> Vec<PathBuf> {
+    let home = std::env::home_dir();
+    let below_home = [".kes-agent/agent.toml", ".config/kes-agent/agent.toml"];
+    let homes = home
+        .iter()
+        .flat_map(|home| below_home.map(|path| home.join(path)));
+    named
+        .map(Path::to_owned)
+        .into_iter()
+        .chain(homes)
+        .chain([PathBuf::from(SYSTEM_FILE)])
+        .collect()
+}
+
+/// The configuration files that are there, the strongest first. The named one must be.
 fn settings_files(named: Option<&Path>) -> Result<Vec<FileSettings>, ConfigError> {
-    let mut files = Vec::new();
-    if let Some(path) = named {
-        files.push(FileSettings::read(path)?);
-    }
-    if let Some(home) = std::env::home_dir() {
-        files.push(FileSettings::read_if_there(
-            &home.join(".kes-agent/agent.toml"),
-        )?);
-        files.push(FileSettings::read_if_there(
-            &home.join(".config/kes-agent/agent.toml"),
-        )?);
-    }
-    files.push(FileSettings::read_if_there(Path::new(
-        "/etc/kes-agent/agent.toml",
-    ))?);
-    Ok(files)
+    let read = |path: &PathBuf| {
+        if Some(path.as_path()) == named {
+            FileSettings::read(path)
+        } else {
+            FileSettings::read_if_there(path)
+        }
+    };
+    settings_paths(named).iter().map(read).collect()
 }
 
 fn read_network(path: &Path, start: ShelleyStart) -> Result<(Network, Vec<String>), ConfigError> {

@@ -39,6 +39,7 @@ impl Command {
             | Self::Check(_)
             | Self::DropPending(_)
             | Self::DropActive(_)
+            | Self::ConfirmClock(_)
             | Self::Probe(_)
             | Self::Cold(Cold::KeyGen(_)) => None,
         };

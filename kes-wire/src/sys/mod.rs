@@ -5,7 +5,9 @@
 //! reads this folder and nothing else.
 #![allow(unsafe_code)]
 
+pub mod host;
 pub mod memory;
 pub mod os;
+pub mod region;
 pub mod sodium;
 pub mod stack;

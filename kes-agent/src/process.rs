@@ -1,0 +1,90 @@
+//! What the agent asks of the system for its process before it has a secret, and what it got.
+
+use kes_wire::process;
+use kes_wire::protocol::control::rotation::Protection;
+use kes_wire::sys::host;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{no_new_privs, set_no_new_privs};
+
+use crate::config::Config;
+use crate::config::levels::SandboxMode;
+use crate::sandbox::{self, Reach};
+
+/// A protection is required and cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "sandbox = \"required\" is configured, but {name} is not in force: {why}; mend that, or \
+     configure sandbox = \"on\" to do without"
+)]
+pub struct NotProtected {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Protects the process. Must be called while it has one thread, after it has become the user
+/// that it is to be.
+///
+/// # Errors
+/// [`NotProtected`] where the configuration requires what cannot be had.
+pub fn protect(config: &Config) -> Result<Vec<Protection>, NotProtected> {
+    // The filter would refuse it later.
+    raise_descriptor_limit();
+    let mut protections = vec![
+        protection(
+            "closed-to-others",
+            "other processes, even of the same user, cannot trace this one or read its memory, \
+             and it leaves no core dump",
+            process::close_to_others(),
+        ),
+        protection(
+            "no-new-privileges",
+            "the process cannot gain rights",
+            set_no_new_privs(true)
+                .and_then(|()| no_new_privs())
+                .map_err(Into::into)
+                .and_then(|set| set.then_some(()).ok_or_else(|| NOT_SET.into())),
+        ),
+        protection(
+            "closed-on-exec",
+            "no descriptor would reach another program",
+            host::close_descriptors_on_exec(),
+        ),
+    ];
+    protections.extend(match config.sandbox {
+        SandboxMode::Off => sandbox::left_off(),
+        SandboxMode::On | SandboxMode::Required => sandbox::apply(&Reach::of(config)),
+    });
+    match protections.iter().find(|protection| !protection.in_force) {
+        Some(missing) if config.sandbox == SandboxMode::Required => Err(NotProtected {
+            name: missing.name.clone(),
+            why: missing.meaning.clone(),
+        }),
+        Some(_) | None => Ok(protections),
+    }
+}
+
+const NOT_SET: std::io::ErrorKind = std::io::ErrorKind::Unsupported;
+
+fn protection(name: &str, meaning: &str, outcome: std::io::Result<()>) -> Protection {
+    Protection {
+        name: name.to_owned(),
+        in_force: outcome.is_ok(),
+        meaning: match outcome {
+            Ok(()) => meaning.to_owned(),
+            Err(error) => format!("the system refuses it: {error}"),
+        },
+    }
+}
+
+/// Takes as many descriptors as the system lets: each connection is one.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where it is refused the limit stays, and is told from there on.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
