@@ -43,6 +43,11 @@ pub(crate) fn assignments(status: &Status) -> String {
         PendingStatus::Scheduled { vkey, opcert } => ("scheduled", Some(vkey), Some(opcert)),
     };
     slot(&mut put, "pending", state, vkey, opcert);
+    let highest = status.counter_high_water_mark;
+    put(
+        "highest_number",
+        highest.map(|number| number.to_string()).unwrap_or_default(),
+    );
     put("nodes", status.connected_nodes.to_string());
     let count = |is: &dyn Fn(NodeState) -> bool| {
         let those = status.nodes.iter().filter(|node| is(node.state));
