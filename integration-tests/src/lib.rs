@@ -2,6 +2,7 @@
 
 pub mod peers_harness;
 pub mod pool;
+pub mod service_manager;
 pub mod session;
 pub mod shared;
 pub mod tools;
