@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build check test soak demo bench install clean
+.PHONY: help build check test soak demo bench man install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -39,6 +39,9 @@ demo: ## Watch a rotation: agent, cold key, node
 bench: ## Measure; figures go to target/bench/report.json
 	$(CARGO) build --release --locked --bins
 	$(CARGO) bench --locked -p integration-tests
+
+man: ## Make the manual pages and shell completions (target/share)
+	$(CARGO) run --locked -p manuals -- target/share
 
 install: build ## Install the programs below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin
