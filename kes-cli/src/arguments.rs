@@ -281,6 +281,11 @@ pub(crate) struct ColdIssueOpCert {
     /// Overwrite the certificate's file
     #[arg(long)]
     pub(crate) force: bool,
+    /// Show what is to be signed and wait for a yes
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) ask: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkOptions,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod margin;
 mod metrics;
 mod next_step;
 mod output;
+mod plausibility;
 mod screen;
 mod shell;
 #[cfg(test)]
@@ -69,7 +70,10 @@ fn carry_out(Arguments { json, command }: Arguments) -> ExitCode {
         Command::ConfirmClock(args) => rotation::confirm_clock(args),
         Command::Probe(args) => probe::probe(args, json),
         Command::Cold(Cold::KeyGen(args)) => cold::key_gen(args),
-        Command::Cold(Cold::IssueOpCert(args)) => cold::issue_op_cert(args),
+        Command::Cold(Cold::IssueOpCert(args)) => {
+            let quiet = json || stdout_taken;
+            cold::issue_op_cert(args, quiet)
+        }
         Command::Cold(Cold::NewCounter(args)) => cold::new_counter(args),
     };
     output::finish(outcome, json, stdout_taken)

@@ -109,6 +109,20 @@ pub(crate) fn show(report: &Report) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// Tells a person something before the command goes on; on standard error where standard output is
+/// for something else.
+pub(crate) fn say(text: &str, stdout_taken: bool) {
+    // Where nobody reads, nobody is told.
+    let _ = if stdout_taken {
+        io::stderr().write_all(text.as_bytes())
+    } else {
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+    };
+}
+
 /// Tells a person of a failure that does not fail the command.
 pub(crate) fn complain(failure: &Failure) {
     // Where nobody reads, nobody is told.

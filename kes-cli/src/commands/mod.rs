@@ -11,13 +11,16 @@ mod watch;
 use std::future::Future;
 use std::path::Path;
 
+use kes_wire::files;
+use kes_wire::genesis::{self, Network, ShelleyStart};
 use kes_wire::net::{
     AnyControlClient, ConnectError, ControlClientError, DeployedControlError, HandshakeFailure,
 };
 use kes_wire::protocol::control::rotation::{Answer, Note, Refusal, Request, Status};
 use kes_wire::protocol::handshake::HandshakeError;
+use kes_wire::unix_time::UnixTime;
 
-use crate::arguments::{Agent, Command};
+use crate::arguments::{Agent, Command, NetworkOptions};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -194,4 +197,30 @@ pub(crate) fn refused_connection(
             Failure::new(Exit::NotReachable, "not-reachable", sentence, start)
         }
     }
+}
+
+/// The network of the genesis file, where one is given.
+pub(crate) fn network(options: &NetworkOptions) -> Result<Option<Network>, Failure> {
+    let Some(path) = &options.genesis_file else {
+        return Ok(None);
+    };
+    let time = match &options.shelley_start_time {
+        None => None,
+        Some(text) => Some(UnixTime::parse(text).map_err(|_| {
+            Failure::new(
+                Exit::Usage,
+                "shelley-start-time",
+                format!("{text} is not a time like 2022-06-21T00:00:00Z"),
+                "give --shelley-start-time in that form",
+            )
+        })?),
+    };
+    let bytes = files::read_limited(path, genesis::MOST_BYTES)?;
+    let start = ShelleyStart {
+        slot: options.shelley_start_slot,
+        time,
+    };
+    let (network, _) = genesis::network(&bytes, start)
+        .map_err(|error| Failure::content(&path.display().to_string(), &error))?;
+    Ok(Some(network))
 }
