@@ -2,7 +2,9 @@
 # Makes the packages: kes-agent and kes-cli for Debian and Ubuntu, a tarball, and their checksums.
 #
 # Usage: build.sh PROGRAMS SHARE OUT VERSION. Called by make dist. The same sources and programs make
-# the same packages.
+# the same packages. Environment:
+#   MAINTAINER   whom the packages name: who distributes them
+#   COMPRESSION  dpkg-deb's -Z (default xz)
 set -eu
 
 programs=$(cd "$1" && pwd)
@@ -15,6 +17,7 @@ project=$(cd "$here/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 022
+maintainer=${MAINTAINER:-KES agent <kes-agent@example.org>}
 
 # The time of the last commit, so that nothing depends on when this runs.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$project" log -1 --format=%ct 2>/dev/null || date +%s)}
@@ -23,7 +26,7 @@ export SOURCE_DATE_EPOCH
 if command -v dpkg-deb >/dev/null; then
     architecture=$(dpkg --print-architecture)
 else
-    architecture=$(uname -m)
+    architecture=
 fi
 
 # Which shared libraries the program needs, as Debian's packages.
@@ -48,10 +51,11 @@ debian_package() {
     {
         printf 'kes-agent (%s) unstable; urgency=medium\n\n' "$version"
         printf '  * See CHANGELOG.gz beside this file.\n\n'
-        printf ' -- KES agent maintainers <kes-agent@localhost>  %s\n' \
-            "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
+        printf ' -- %s  %s\n' "$maintainer" "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")"
     } | gzip -9n >"$doc/changelog.gz"
     gzip -9n <"$project/CHANGELOG.md" >"$doc/CHANGELOG.gz"
+    [ ! -e "$here/$name.lintian-overrides" ] ||
+        install -D -m 644 "$here/$name.lintian-overrides" "$root/usr/share/lintian/overrides/$name"
     for script in preinst postinst prerm postrm; do
         [ ! -e "$here/$name.$script" ] || install -m 755 "$here/$name.$script" "$root/DEBIAN/$script"
     done
@@ -60,9 +64,9 @@ debian_package() {
     (cd "$root" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$root/DEBIAN/md5sums"
     size=$(du -sk --exclude=DEBIAN "$root" | cut -f 1)
     sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" \
-        -e "s/@LIBRARIES@/$(libraries "$name")/" "$here/$name.control" >"$root/DEBIAN/control"
+        -e "s/@MAINTAINER@/$maintainer/" -e "s/@LIBRARIES@/$(libraries "$name")/" "$here/$name.control" >"$root/DEBIAN/control"
     find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-    dpkg-deb --root-owner-group -Zxz --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
+    dpkg-deb --root-owner-group "-Z${COMPRESSION:-xz}" --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
 }
 
 tarball() {
@@ -72,7 +76,18 @@ tarball() {
         sh "$here/stage.sh" "$package" "$programs" "$share" "$root" ''
     done
     cp "$project/LICENSE" "$project/README.md" "$project/CHANGELOG.md" "$root/"
-    # Units that say /bin/kes-agent would be wrong: whoever installs from here says where.
+    # Unpacked below /usr/local, as INSTALL says.
+    cat >"$root/INSTALL" <<'INSTALL'
+As root, in this folder:
+
+    cp -r bin lib share /usr/local/
+    [ -e /etc/kes-agent/agent.toml ] || install -D -m 644 etc/kes-agent/agent.toml /etc/kes-agent/agent.toml
+    systemd-sysusers /usr/local/lib/sysusers.d/kes-agent.conf
+    systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/kes-agent.conf
+    systemctl daemon-reload
+
+The air-gapped machine needs bin/kes-cli alone.
+INSTALL
     for unit in "$root"/lib/systemd/system/*; do
         sed -i 's|/bin/kes-|/usr/local/bin/kes-|g' "$unit"
     done
