@@ -29,6 +29,9 @@ use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Cold, Command, Format};
 use commands::{cold, probe, rotation};
+use exit::Exit;
+use failure::Failure;
+use output::Report;
 use verdict::Severity;
 
 /// The program, by the name that it was called by.
@@ -57,26 +60,45 @@ fn carry_out(Arguments { json, command }: Arguments) -> ExitCode {
     let stdout_taken = command.takes_stdout();
     let json =
         json || matches!(&command, Command::Status(args) if args.format == Some(Format::Json));
-    let outcome = match &command {
+    let closed = closed_to_others();
+    // Its exit codes are those of monitors.
+    if let Command::Check(args) = &command {
+        return commands::check::check(args, json, closed);
+    }
+    let outcome = closed.and_then(|()| perform(&command, json, json || stdout_taken));
+    output::finish(outcome, json, stdout_taken)
+}
+
+/// Some commands hold a secret; all of them are protected, so that none is forgotten.
+fn closed_to_others() -> Result<(), Failure> {
+    kes_wire::process::close_to_others().map_err(|error| {
+        Failure::new(
+            Exit::Failure,
+            "not-protected",
+            format!("this process cannot be closed to other processes and to core dumps: {error}"),
+            "check what restricts this program (a container's seccomp profile?) and try again",
+        )
+    })
+}
+
+/// `quiet`: standard output is for one object, or for the command's result itself.
+fn perform(command: &Command, json: bool, quiet: bool) -> Result<Report, Failure> {
+    match command {
         Command::Keygen(args) => rotation::keygen(args),
         Command::ExportVerkey(args) => rotation::export_verkey(args),
         Command::ImportOpcert(args) => rotation::import_opcert(args),
         Command::Activate(args) => rotation::activate(args),
         Command::Status(args) => commands::status::status(args, json),
-        // Its exit codes are those of monitors.
-        Command::Check(args) => return commands::check::check(args, json),
+        // Carried out by the caller, for its exit codes.
+        Command::Check(_) => Err(Failure::contradiction()),
         Command::DropPending(args) => rotation::drop_pending(args),
         Command::DropActive(args) => rotation::drop_active(args),
         Command::ConfirmClock(args) => rotation::confirm_clock(args),
         Command::Probe(args) => probe::probe(args, json),
         Command::Cold(Cold::KeyGen(args)) => cold::key_gen(args),
-        Command::Cold(Cold::IssueOpCert(args)) => {
-            let quiet = json || stdout_taken;
-            cold::issue_op_cert(args, quiet)
-        }
+        Command::Cold(Cold::IssueOpCert(args)) => cold::issue_op_cert(args, quiet),
         Command::Cold(Cold::NewCounter(args)) => cold::new_counter(args),
-    };
-    output::finish(outcome, json, stdout_taken)
+    }
 }
 
 /// Help, the version, or what is wrong with the command line. A monitor would take the usual 2 for
@@ -89,6 +111,6 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if is_check => ExitCode::from(Severity::Unknown as u8),
-        _ => exit::Exit::Usage.into(),
+        _ => Exit::Usage.into(),
     }
 }

@@ -16,9 +16,13 @@ use crate::failure::Failure;
 use crate::margin::Margin;
 use crate::verdict::{Demands, Severity, Verdict, judge, judge_other_make};
 
-/// Asks the agent, prints the verdict, and gives its exit code.
-pub(crate) fn check(args: &Check, json: bool) -> ExitCode {
-    let (verdict, status) = verdict(args);
+/// Asks the agent, prints the verdict, and gives its exit code. Where this process itself is not
+/// `closed` to others, that is the verdict.
+pub(crate) fn check(args: &Check, json: bool, closed: Result<(), Failure>) -> ExitCode {
+    let (verdict, status) = match closed {
+        Ok(()) => verdict(args),
+        Err(failure) => (of_failure(&failure), None),
+    };
     let text = if json {
         as_json(&verdict)
     } else {
