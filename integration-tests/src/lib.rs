@@ -8,4 +8,5 @@ pub mod scripted_peer;
 pub mod service_manager;
 pub mod session;
 pub mod shared;
+pub mod tools;
 pub mod watcher;
