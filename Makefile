@@ -30,7 +30,7 @@ test: ## Run all tests
 
 soak: ## Longer runs of the peer networks (KES_PEERS_STEPS, KES_PEERS_SEED)
 	$(CARGO) build --workspace --bins --locked
-	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-2000} $(CARGO) test --locked -p integration-tests --test peers
+	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
 
 demo: ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked --bins

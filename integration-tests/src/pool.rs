@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -256,6 +256,8 @@ impl Pool {
             .arg("run")
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
+            // Whether this machine's clock is synchronised is no matter of these tests.
+            .env("KES_AGENT_CLOCK", "trust")
             .env("KES_AGENT_CONTROL_PATH", self.path("control.socket"))
             .env("KES_AGENT_SERVICE_PATH", self.path("service.socket"))
             .env("KES_AGENT_GENESIS_FILE", self.path("genesis.json"))
@@ -330,7 +332,6 @@ impl Outcome {
 pub struct Agent {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    control: PathBuf,
 }
 
 impl Agent {
@@ -350,7 +351,23 @@ impl Agent {
     /// # Panics
     /// Where it does not become ready.
     #[must_use]
-    pub fn spawn(mut command: Command, control: &Path) -> Self {
+    pub fn spawn(command: Command, control: &Path) -> Self {
+        let mut agent = Self::launch(command);
+        until("the agent to be ready", || {
+            if let Some(status) = agent.ended() {
+                panic!("the agent ended with {status}: {}", agent.stderr());
+            }
+            UnixStream::connect(control).ok()
+        });
+        agent
+    }
+
+    /// Starts an agent by this command, without waiting for anything.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    #[must_use]
+    pub fn launch(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -364,21 +381,19 @@ impl Agent {
                 lines.lock().expect("no panic while logging").push(line);
             }
         });
-        let mut agent = Self {
-            child,
-            log,
-            control: control.to_owned(),
-        };
-        until("the agent to be ready", || {
-            if let Some(status) = agent.child.try_wait().expect("a child") {
-                panic!("the agent ended with {status}: {}", agent.stderr());
-            }
-            UnixStream::connect(&agent.control).ok()
-        });
-        agent
+        Self { child, log }
     }
 
-    fn stderr(&mut self) -> String {
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// Where the system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// What an agent that has ended wrote on its standard error.
+    pub fn stderr(&mut self) -> String {
         let stderr = self.child.stderr.take();
         stderr.map_or_else(String::new, |s| {
             std::io::read_to_string(s).unwrap_or_default()
@@ -453,7 +468,17 @@ impl Node {
     /// Where it cannot be run.
     #[must_use]
     pub fn start(pool: &Pool) -> Self {
+        Self::start_at(pool, "service.socket")
+    }
+
+    /// Starts a node of the pool at this service socket.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    #[must_use]
+    pub fn start_at(pool: &Pool, socket: &str) -> Self {
         let mut command = pool.command(&["probe", "--follow", "--json"]);
+        command.env("KES_AGENT_SERVICE_PATH", pool.path(socket));
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()

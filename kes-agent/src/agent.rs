@@ -3,12 +3,13 @@
 //! One thread runs everything. What connections share is borrowed for the length of one
 //! synchronous call and never across an await.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use kes_wire::genesis::Network;
 use kes_wire::protocol::control::rotation::{
-    Answer, Protection, Refusal, RefusalCode, Request, Status,
+    Answer, IfPending, Note, Refusal, RefusalCode, Request, Status,
 };
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
@@ -18,11 +19,20 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::clock;
 use crate::control;
+use crate::kept::record::KeptAnchor;
+use crate::marks::{Keeper, Marks};
 use crate::nodes::{Nodes, Peer};
 use crate::peers::Peers;
-use crate::state::{Awaits, Input, Now, Rules, State};
-use crate::status;
+use crate::state::{Active, Awaits, Input, Now, State};
+use crate::status::{self, Surroundings};
+use crate::trusted_time::{Believed, Reading, TrustedTime};
 use crate::vault::{Done, Heard, Newest, Vault};
+
+/// How often the clocks are looked at while the wall clock is not believed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// A time that is kept is written again where it has come to differ by more than this, in
+/// microseconds.
+const KEPT_TIME_TOLERANCE: u64 = 1_000_000;
 
 /// What all connections share.
 pub struct Agent {
@@ -30,24 +40,59 @@ pub struct Agent {
     vault: RefCell<Vault>,
     nodes: Rc<RefCell<Nodes>>,
     peers: RefCell<Peers>,
-    /// What keeps the process and its keys from others, for the status.
-    protections: Vec<Protection>,
+    /// Whether a control client of a deployed version may replace a staged key.
+    replace_staged: Cell<bool>,
+    time: RefCell<TrustedTime>,
+    /// Where there is a state directory.
+    marks: RefCell<Option<Keeper>>,
+    boot_id: Option<String>,
+    surroundings: Surroundings,
+    /// What was last said of the time: the period and whether it is trusted, and whether the wall
+    /// clock disagrees.
+    said: Cell<Option<(Now, bool)>>,
     /// One command at a time.
     command: Semaphore,
 }
 
 impl Agent {
-    /// An agent without keys.
+    /// An agent with the keys of its vault.
     #[must_use]
-    pub fn new(network: Network, rules: Rules, protections: Vec<Protection>) -> Self {
+    pub fn new(
+        network: Network,
+        vault: Vault,
+        time: TrustedTime,
+        marks: Option<Keeper>,
+        boot_id: Option<String>,
+        surroundings: Surroundings,
+    ) -> Self {
         Self {
             network,
-            vault: RefCell::new(Vault::new(rules)),
+            vault: RefCell::new(vault),
             nodes: Rc::default(),
             peers: RefCell::default(),
-            protections,
+            replace_staged: Cell::default(),
+            time: RefCell::new(time),
+            marks: RefCell::new(marks),
+            boot_id,
+            surroundings,
+            said: Cell::default(),
             command: Semaphore::new(1),
         }
+    }
+
+    /// What becomes of a staged key when a client of a deployed version generates again.
+    #[must_use]
+    pub fn if_staged(&self) -> IfPending {
+        if self.replace_staged.get() {
+            IfPending::Replace
+        } else {
+            IfPending::Refuse
+        }
+    }
+
+    /// Lets clients of deployed versions replace a staged key, or not.
+    pub fn let_replace_staged(&self, allowed: bool) {
+        self.replace_staged.set(allowed);
     }
 
     /// The connected nodes.
@@ -68,40 +113,76 @@ impl Agent {
         self.vault.borrow().announcements()
     }
 
-    fn now(&self) -> Now {
-        self.at(clock::now())
+    /// Looks at the clocks.
+    fn look(&self) -> (Reading, Now) {
+        let reading = clock::read();
+        let believed = self.time.borrow_mut().look(reading);
+        (reading, self.at(believed))
     }
 
-    fn at(&self, time: UnixTime) -> Now {
+    fn at(&self, believed: Believed) -> Now {
         Now {
-            stamp: Stamp(time.0),
-            period: self.network.period_at(time),
+            stamp: Stamp(believed.time.0),
+            period: self.network.period_at(believed.time),
+            is_trusted: believed.is_trusted,
         }
     }
 
-    /// A period has begun, or the clock was set: brings the keys up to it, lets every connection
-    /// look again, and says when the period ends.
-    pub fn turn(&self) -> UnixTime {
-        let now = self.now();
+    /// Looks at the clocks and brings the keys up to the time.
+    fn now(&self) -> Now {
+        let (_, now) = self.look();
         self.tick_at(now);
-        for warning in self.status().warnings {
-            tracing::warn!(code = warning.code, "{}", warning.sentence);
+        now
+    }
+
+    /// A period has begun, or a clock was set, or it is time to look again: brings the keys up to
+    /// it, says what is new, and tells when to look again at the latest.
+    pub fn turn(&self) -> Duration {
+        let (reading, now) = self.look();
+        self.tick_at(now);
+        let (disagrees, is_in_doubt) = {
+            let time = self.time.borrow();
+            (time.status(reading).disagrees, time.is_in_doubt(reading))
+        };
+        let before = self.said.replace(Some((now, disagrees)));
+        let is_new = before.is_none_or(|(said, doubted)| {
+            (said.period, said.is_trusted, doubted) != (now.period, now.is_trusted, disagrees)
+        });
+        if is_new {
+            for warning in self.status().warnings {
+                tracing::warn!(code = warning.code, "{}", warning.sentence);
+            }
+            // A period that begins, or a time that is trusted, may let what is held be served.
+            self.vault.borrow().wake();
         }
-        self.vault.borrow().wake();
-        self.network.period_end(now.period)
+        let period_ends = self.network.period_end(now.period);
+        let left = Duration::from_micros(period_ends.0.saturating_sub(now.stamp.0));
+        if is_in_doubt {
+            left.min(LOOK_AGAIN)
+        } else {
+            left
+        }
     }
 
     /// The state as it is shown, without the list of nodes.
     #[must_use]
     pub fn status(&self) -> Status {
+        let (reading, now) = self.look();
+        self.assemble(reading, now, false)
+    }
+
+    fn assemble(&self, reading: Reading, now: Now, list_nodes: bool) -> Status {
+        let vault = self.vault.borrow();
         let nodes = self.nodes.borrow();
-        status::assemble(
-            &self.vault.borrow(),
-            &self.network,
-            clock::now(),
-            &nodes,
-            false,
-        )
+        let clock = self.time.borrow().status(reading);
+        let time = UnixTime(now.stamp.0);
+        let shown = status::Shown {
+            vault: &vault,
+            network: &self.network,
+            surroundings: &self.surroundings,
+            nodes: &nodes,
+        };
+        shown.assemble(time, clock, list_nodes)
     }
 
     fn tick_at(&self, now: Now) {
@@ -118,20 +199,72 @@ impl Agent {
             Ok(Done { changed: false, .. }) => {}
             Err(refusal) => tracing::error!(code = %refusal.code, "{}", refusal.sentence),
         }
+        self.keep_time();
+        self.keep_marks();
+    }
+
+    /// Orders the marks to be written, where they have changed.
+    fn keep_marks(&self) {
+        let vault = self.vault.borrow();
+        if let Some(keeper) = self.marks.borrow_mut().as_mut()
+            && vault.why_unread().is_none()
+        {
+            keeper.keep(Marks::of(vault.rules().cold_vkey, vault.state()));
+        }
+    }
+
+    /// Waits until the marks of what was done so far are on the disk. Where they are not to be had
+    /// there, an answer says so.
+    pub async fn settle(&self, answer: &mut Answer) {
+        let settled = self.marks.borrow().as_ref().map(Keeper::settled);
+        let Some(settled) = settled else { return };
+        if let (Err(reason), Answer::Done { notes, .. }) = (settled.await, answer) {
+            notes.push(Note {
+                code: "not-on-disk".to_owned(),
+                sentence: format!(
+                    "done, but the counter's high-water mark and the drop are not on the disk, so a \
+                     restart of the machine forgets them: {reason}"
+                ),
+            });
+        }
+    }
+
+    /// Keeps the trusted time beside the keys, where it is not what is kept already.
+    fn keep_time(&self) {
+        let (Some(boot_id), Some(anchor)) = (&self.boot_id, self.time.borrow().anchor()) else {
+            return;
+        };
+        let mut vault = self.vault.borrow_mut();
+        let is_kept = vault.kept_time().is_some_and(|kept| {
+            let differs = kept.anchor.time_at(anchor.boot).0.abs_diff(anchor.wall.0);
+            kept.boot_id == *boot_id
+                && kept.anchor.source == anchor.source
+                && differs <= KEPT_TIME_TOLERANCE
+        });
+        if !is_kept {
+            vault.keep_time(KeptAnchor {
+                boot_id: boot_id.clone(),
+                anchor,
+            });
+        }
     }
 
     /// Shows `look` what a node may be given at this moment, at the evolution of this moment.
     pub fn with_newest<R>(&self, look: impl FnOnce(Newest<'_>) -> R) -> R {
         let now = self.now();
-        self.tick_at(now);
         look(self.vault.borrow().newest(now))
     }
 
     /// Hears what a peer agent sent; the others are told where it is news.
     pub fn hear(&self, message: ServiceMessage) -> Heard {
         let now = self.now();
-        self.tick_at(now);
-        self.vault.borrow_mut().hear(now, message)
+        let heard = self.vault.borrow_mut().hear(now, message);
+        let holds_key = matches!(self.vault.borrow().state().active, Active::Bundle { .. });
+        if holds_key && !now.is_trusted {
+            self.time.borrow_mut().peer_key_came(clock::read());
+        }
+        self.keep_marks();
+        heard
     }
 
     /// Whether a period, a time or a change of what is held has come.
@@ -143,20 +276,15 @@ impl Agent {
     /// Carries out a command.
     #[must_use]
     pub fn answer(&self, request: &Request) -> Answer {
-        let time = clock::now();
-        let now = self.at(time);
-        self.tick_at(now);
-        let done = match self.carry_out(now, request) {
+        let done = match self.carry_out(request) {
             Ok(done) => done,
             Err(refusal) => return Answer::Refused { refusal },
         };
-        let vault = self.vault.borrow();
-        let nodes = self.nodes.borrow();
+        self.keep_marks();
+        let (reading, now) = self.look();
         let listed = matches!(request, Request::Status {});
-        let mut status = status::assemble(&vault, &self.network, time, &nodes, listed);
-        status.peers = self.peers.borrow().list(vault.state());
-        let protections = self.protections.iter().cloned();
-        status.memory.protections.extend(protections);
+        let mut status = self.assemble(reading, now, listed);
+        status.peers = self.peers.borrow().list(self.vault.borrow().state());
         Answer::Done {
             changed: done.changed,
             notes: done.notes,
@@ -168,8 +296,9 @@ impl Agent {
     ///
     /// # Errors
     /// The refusal's code.
-    pub fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
-        let answer = self.answer(request);
+    pub async fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
+        let mut answer = self.answer(request);
+        self.settle(&mut answer).await;
         control::log(request, &answer, peer);
         match answer {
             Answer::Done { .. } => Ok(()),
@@ -193,11 +322,12 @@ impl Agent {
 
     /// Shows `look` the state, brought up to now.
     pub fn with_state<R>(&self, look: impl FnOnce(&State) -> R) -> R {
-        self.tick_at(self.now());
+        self.now();
         look(self.vault.borrow().state())
     }
 
-    fn carry_out(&self, now: Now, request: &Request) -> Result<Done, Refusal> {
+    fn carry_out(&self, request: &Request) -> Result<Done, Refusal> {
+        let now = self.now();
         let mut vault = self.vault.borrow_mut();
         let input = match *request {
             Request::Keygen { if_pending } => return vault.keygen(now, if_pending),
@@ -211,16 +341,62 @@ impl Agent {
             Request::Activate {
                 import,
                 allow_lower_counter,
-            } => Input::Activate {
-                import,
-                allow_lower_counter,
-            },
+            } => {
+                let activate = Input::Activate {
+                    import,
+                    allow_lower_counter,
+                };
+                return self.activate(&mut vault, now, &activate);
+            }
             Request::DropPending {} => Input::DropPending,
             Request::DropActive {} => Input::DropActive,
-            Request::ExportVkey {} => return vault.state().exported().map(|_| Done::unchanged()),
+            Request::ExportVkey {} => return vault.exported(),
             Request::Status {} => return Ok(Done::unchanged()),
+            Request::ConfirmClock {} => {
+                drop(vault);
+                return Ok(self.confirm_clock());
+            }
         };
         vault.submit(now, &input)
+    }
+
+    /// An operator activates a certificate. Where no time is trusted yet, a certificate that fits
+    /// the wall clock vouches for it.
+    fn activate(&self, vault: &mut Vault, now: Now, activate: &Input) -> Result<Done, Refusal> {
+        if now.is_trusted {
+            return vault.submit(now, activate);
+        }
+        let vouched = Now {
+            is_trusted: true,
+            ..now
+        };
+        let done = vault.submit(vouched, activate)?;
+        if matches!(vault.state().active, Active::Bundle { .. }) {
+            self.time.borrow_mut().activation(clock::read());
+        }
+        Ok(done)
+    }
+
+    /// An operator says that the wall clock is right.
+    fn confirm_clock(&self) -> Done {
+        let reading = clock::read();
+        let changed = self.time.borrow_mut().confirm(reading);
+        let (_, now) = self.look();
+        tracing::warn!(
+            period = now.period.0,
+            "the wall clock was confirmed: {}",
+            reading.wall
+        );
+        self.tick_at(now);
+        self.vault.borrow().wake();
+        let notes = vec![Note {
+            code: "clock-confirmed".to_owned(),
+            sentence: format!(
+                "the agent's time is {} from now on, in KES period {}",
+                reading.wall, now.period
+            ),
+        }];
+        Done { changed, notes }
     }
 }
 

@@ -1,26 +1,59 @@
-//! The wall clock, and a wait that ends when a period does.
+//! The machine's clocks, and a wait that ends when a moment comes or the wall clock is set.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use kes_wire::sys::os;
 use kes_wire::unix_time::UnixTime;
+use rustix::io::Errno;
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
 
-/// The wall clock of this machine.
+use crate::trusted_time::{BootTime, Reading};
+
+/// The wall clock of this machine: for what is only shown.
 #[must_use]
 pub fn now() -> UnixTime {
-    UnixTime::now()
+    read().wall
 }
 
-/// A timer on the wall clock. It fires at a moment of that clock, at once after a suspend that
-/// slept through the moment, and when somebody sets the clock: the kernel tells all three.
+/// Reads the clocks.
+#[must_use]
+pub fn read() -> Reading {
+    let reading = Reading {
+        wall: UnixTime::now(),
+        boot: boot_time(),
+        is_synchronised: os::clock_is_synchronised(),
+    };
+    #[cfg(feature = "for-tests")]
+    let reading = crate::for_tests::turned(reading);
+    reading
+}
+
+fn boot_time() -> BootTime {
+    let time = clock_gettime(ClockId::Boottime);
+    let micros = |n: i64| u64::try_from(n).unwrap_or(0);
+    BootTime(micros(time.tv_sec) * 1_000_000 + micros(time.tv_nsec) / 1_000)
+}
+
+/// The name of this start of the machine, by which is known whether a boot time of before a
+/// restart still counts from the same moment. `None` where the system does not tell.
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// Waits for moments of the boot clock, which sleep does not stop: the wait ends at once after a
+/// suspend that slept through its end. It also ends when somebody sets the wall clock: the kernel
+/// tells.
 pub struct Alarm {
     timer: AsyncFd<OwnedFd>,
+    clock_was_set: AsyncFd<OwnedFd>,
 }
 
 impl Alarm {
@@ -30,45 +63,75 @@ impl Alarm {
     /// Where the system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Realtime, flags)?;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
+        let clock_was_set = timerfd_create(TimerfdClockId::Realtime, flags)?;
+        watch_the_wall_clock(&clock_was_set)?;
         Ok(Self {
             timer: os::wait_on(timer)?,
+            clock_was_set: os::wait_on(clock_was_set)?,
         })
     }
 
-    /// Waits until the wall clock has reached `moment` or was set.
+    /// Waits for `most`, or until the wall clock is set.
     ///
     /// # Errors
-    /// Where the timer cannot be set.
-    pub async fn wait_until(&self, moment: UnixTime) -> io::Result<()> {
-        let (seconds, nanoseconds) = moment.as_timespec();
-        // A moment of zero would disarm the timer.
+    /// Where the timers cannot be set.
+    pub async fn wait(&self, most: Duration) -> io::Result<()> {
+        #[cfg(feature = "for-tests")]
+        let most = most.min(crate::for_tests::LOOK_AT_CLOCK);
+        // A time of zero would disarm the timer.
+        let most = most.max(Duration::from_micros(1));
         let it_value = Timespec {
-            tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX).max(1),
-            tv_nsec: i64::from(nanoseconds),
+            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(most.subsec_nanos()),
         };
-        let it_interval = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        timerfd_settime(
-            self.timer.get_ref(),
-            flags,
-            &Itimerspec {
-                it_interval,
-                it_value,
-            },
-        )?;
-        loop {
-            let mut ready = self.timer.readable().await?;
-            let mut expirations = [0; 8];
-            match rustix::io::read(self.timer.get_ref(), &mut expirations) {
-                // ECANCELED says that the clock was set.
-                Ok(_) | Err(rustix::io::Errno::CANCELED) => return Ok(()),
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
+        set(self.timer.get_ref(), TimerfdTimerFlags::empty(), it_value)?;
+        tokio::select! {
+            rung = rings(&self.timer) => rung,
+            set = rings(&self.clock_was_set) => {
+                watch_the_wall_clock(self.clock_was_set.get_ref())?;
+                set
             }
+        }
+    }
+}
+
+/// Arms a timer for the end of time, which is cancelled when the clock is set.
+fn watch_the_wall_clock(timer: &OwnedFd) -> io::Result<()> {
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    let it_value = Timespec {
+        tv_sec: i64::MAX,
+        tv_nsec: 0,
+    };
+    match set(timer, flags, it_value) {
+        // It was cancelled by a setting of the clock that is being told already.
+        Err(error) if error.raw_os_error() == Some(Errno::CANCELED.raw_os_error()) => Ok(()),
+        armed => armed,
+    }
+}
+
+fn set(timer: &OwnedFd, flags: TimerfdTimerFlags, it_value: Timespec) -> io::Result<()> {
+    let it_interval = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let wanted = Itimerspec {
+        it_interval,
+        it_value,
+    };
+    timerfd_settime(timer, flags, &wanted)?;
+    Ok(())
+}
+
+async fn rings(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut ready = timer.readable().await?;
+        let mut expirations = [0; 8];
+        match rustix::io::read(timer.get_ref(), &mut expirations) {
+            // ECANCELED says that the clock was set.
+            Ok(_) | Err(Errno::CANCELED) => return Ok(()),
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(error) => return Err(error.into()),
         }
     }
 }

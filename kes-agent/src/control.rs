@@ -69,8 +69,9 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
             Ok(Err(error)) => return Err(error.into()),
         };
         let turn = agent.commands_turn().await;
-        let answer = agent.answer(&request);
+        let mut answer = agent.answer(&request);
         drop(turn);
+        agent.settle(&mut answer).await;
         log(&request, &answer, peer);
         reply(&mut client, &answer).await?;
     }

@@ -2,7 +2,7 @@
 //!
 //! Where the reference loses keys, ours does not: a failed install leaves the staged (pending)
 //! key; generating over one is refused by the means that these versions have, an answer without a
-//! key; counters, periods and expiry are checked and answered with the nearest code.
+//! key, unless `replace-staged` allows it; counters, periods and expiry are checked and answered with the nearest code.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use kes_wire::protocol::control::deployed::{
     AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo, PeerConnection, PeerInfo,
 };
 use kes_wire::protocol::control::rotation::{
-    IfPending, ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request, Status,
+    ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request,
 };
 use kes_wire::protocol::result::ResultCode;
 use kes_wire::protocol::stamp::Stamp;
@@ -40,7 +40,7 @@ pub async fn serve(
             Ok(Err(error)) => return Err(error.into()),
         };
         let turn = agent.commands_turn().await;
-        let answer = carry_out(&agent, request, peer);
+        let answer = carry_out(&agent, request, peer).await;
         drop(turn);
         match timeout(REPLY_DEADLINE, client.reply(&answer)).await {
             Err(_) => return Err(Ending::Silent),
@@ -50,13 +50,14 @@ pub async fn serve(
 }
 
 /// Carries out one command as the command of ours that it amounts to.
-fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAnswer {
-    let ours = |request: Request| agent.carry_out_logged(&request, peer);
+async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAnswer {
+    let ours = async |request: Request| agent.carry_out_logged(&request, peer).await;
     match request {
         DeployedRequest::GenStagedKey => {
             let done = ours(Request::Keygen {
-                if_pending: IfPending::Refuse,
-            });
+                if_pending: agent.if_staged(),
+            })
+            .await;
             DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
         }
         DeployedRequest::QueryStagedKey => {
@@ -66,7 +67,7 @@ fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAns
         }
         DeployedRequest::DropStagedKey => {
             // The answer is the same whether there was one or not.
-            let _ = ours(Request::DropPending {});
+            let _ = ours(Request::DropPending {}).await;
             DeployedAnswer::StagedKey(None)
         }
         DeployedRequest::InstallKey(opcert) => {
@@ -78,11 +79,12 @@ fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> DeployedAns
             let done = ours(Request::Activate {
                 import: Some(import),
                 allow_lower_counter: false,
-            });
+            })
+            .await;
             DeployedAnswer::Result(done.map_or_else(|code| nearest(&code), |()| ResultCode::Ok))
         }
         DeployedRequest::DropKey => {
-            let code = match ours(Request::DropActive {}) {
+            let code = match ours(Request::DropActive {}).await {
                 // Deployed clients expect a drop of nothing to succeed.
                 Ok(()) | Err(RefusalCode::NothingActive) => ResultCode::Ok,
                 Err(code) => nearest(&code),
@@ -111,7 +113,8 @@ fn nearest(code: &RefusalCode) -> ResultCode {
         RefusalCode::AlreadyPending | RefusalCode::AlreadyImported | RefusalCode::Scheduled => {
             ResultCode::UnsupportedOperation
         }
-        RefusalCode::NotUnderstood
+        RefusalCode::KeptUnread
+        | RefusalCode::NotUnderstood
         | RefusalCode::NoLockedMemory
         | RefusalCode::Internal
         | RefusalCode::Other(_) => ResultCode::Unknown,
@@ -130,7 +133,7 @@ fn info(agent: &Agent) -> AgentInfo {
             seconds(status.period_started_at),
             seconds(status.period_ends_at),
         )),
-        peers: peers(&status),
+        peers: peers(&agent.peers().borrow().list(state)),
     })
 }
 
@@ -156,7 +159,7 @@ fn installed(state: &State) -> Option<InstalledInfo> {
     }
 }
 
-fn peers(status: &Status) -> Vec<PeerInfo> {
+fn peers(peers: &[PeerStatus]) -> Vec<PeerInfo> {
     let show = |peer: &PeerStatus| PeerInfo {
         address: peer.address.clone(),
         connection: match peer.state {
@@ -165,7 +168,7 @@ fn peers(status: &Status) -> Vec<PeerInfo> {
             PeerState::Down { .. } => PeerConnection::Down,
         },
     };
-    status.peers.iter().map(show).collect()
+    peers.iter().map(show).collect()
 }
 
 fn seconds(time: UnixTime) -> i64 {

@@ -6,7 +6,7 @@ use clap::Parser;
 use kes_agent::config::Config;
 use kes_agent::config::arguments::{Arguments, Command, RunArguments};
 use kes_agent::logging::Log;
-use kes_agent::{check_host, identity, process, run};
+use kes_agent::{check_host, clock, identity, process, run};
 
 /// The settings are wrong.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -29,6 +29,8 @@ fn run_agent(arguments: &RunArguments) -> ExitCode {
     if let Err(error) = identity::assume(&config.identity, &config.socket_groups()) {
         return fail(EXIT_START, &error);
     }
+    // Later it is out of reach.
+    let boot_id = clock::boot_id();
     // Before anything is opened and before there is a second thread, which the log is.
     let protections = match process::protect(&config) {
         Ok(protections) => protections,
@@ -38,7 +40,7 @@ fn run_agent(arguments: &RunArguments) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(EXIT_START, &error),
     };
-    match run::run(config, protections, &log, resolve) {
+    match run::run(config, protections, boot_id, &log, resolve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -23,10 +23,14 @@ use crate::config::{Config, ConfigError};
 use crate::door::{Doors, Place};
 use crate::listener::ListenError;
 use crate::logging::Log;
+use crate::marks::{self, Keeper, Marks};
 use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
 use crate::state::Rules;
-use crate::{control, peers, service, status};
+use crate::status::Surroundings;
+use crate::store::{self, StoreError};
+use crate::trusted_time::TrustedTime;
+use crate::{control, peers, service, status, watchdog};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -40,6 +44,9 @@ pub enum StartError {
     /// Memory cannot be locked.
     #[error("the agent {0}")]
     Memory(#[from] LockError),
+    /// The keys' memory cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system refuses something else.
     #[error("{what}: {error}")]
     System {
@@ -61,6 +68,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 pub fn run(
     config: Config,
     protections: Vec<Protection>,
+    boot_id: Option<String>,
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
@@ -73,27 +81,47 @@ pub fn run(
         .build()
         .map_err(system("cannot start the event loop"))?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(config, protections, log, resolve))
+    local.block_on(&runtime, serve(config, protections, boot_id, log, resolve))
 }
 
 async fn serve(
     config: Config,
     protections: Vec<Protection>,
+    boot_id: Option<String>,
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
     let mut inherited =
         Inherited::receive().map_err(system("cannot take over the inherited sockets"))?;
+    let rules = Rules {
+        cold_vkey: config.cold_vkey,
+        max_evolutions: config.network.max_evolutions,
+    };
+    let (mut remarks, mut on_disk) = (Vec::new(), None);
+    let marks_path = config
+        .state_dir
+        .as_deref()
+        .map(|dir| marks::path(dir, &rules.cold_vkey));
+    if let Some(path) = &marks_path {
+        match marks::read(path, &rules.cold_vkey) {
+            Ok(marks) => on_disk = marks,
+            Err(told) => remarks.push(told),
+        }
+    }
+    // Before the sockets: nobody is answered by an agent that does not know what it holds.
+    let opened = store::open(
+        inherited.take_memory(),
+        rules,
+        on_disk.as_ref().map(Marks::state),
+        config.memory.is_secret_only(),
+    )?;
+    remarks.extend(opened.remarks);
     let mut sockets = Sockets::open(&config, &mut inherited)?;
     let alarm = Alarm::new().map_err(system("cannot make a timer"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot take SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot take SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot take SIGHUP"))?;
 
-    let rules = Rules {
-        cold_vkey: config.cold_vkey,
-        max_evolutions: config.network.max_evolutions,
-    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         service = sockets.service.shown(),
@@ -104,11 +132,37 @@ async fn serve(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    for missing in protections.iter().filter(|protection| !protection.in_force) {
+    let mut surroundings = Surroundings {
+        protections: status::memory_protections(opened.vault.memory_kind(), &opened.survival),
+        remarks,
+    };
+    surroundings.protections.extend(protections);
+    for missing in surroundings
+        .protections
+        .iter()
+        .filter(|protection| !protection.in_force)
+    {
         let (protection, why) = (&missing.name, &missing.meaning);
         tracing::warn!(protection, "a protection is not in force: {why}");
     }
-    let agent = Rc::new(Agent::new(config.network.clone(), rules, protections));
+    let kept_time = opened.vault.kept_time();
+    let same_boot = kept_time.filter(|kept| Some(&kept.boot_id) == boot_id.as_ref());
+    let time = TrustedTime::new(config.clock, same_boot.map(|kept| kept.anchor));
+    let keeper = marks_path
+        .map(|path| Keeper::start(path, on_disk))
+        .transpose()
+        .map_err(system("cannot start a thread"))?;
+    let agent = Rc::new(Agent::new(
+        config.network.clone(),
+        opened.vault,
+        time,
+        keeper,
+        boot_id,
+        surroundings,
+    ));
+    agent.let_replace_staged(config.replace_staged);
+    // What is due is done before anybody is served.
+    agent.turn();
     let doors = Doors::new(&config);
     let connections = Connections::default();
     let mut followed = Followed::default();
@@ -127,6 +181,7 @@ async fn serve(
             }
             _ = hangup.recv() => {
                 if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
+                    agent.let_replace_staged(new.replace_staged);
                     doors.reload(&new);
                     followed.follow(&new.bootstrap_paths, &agent, &connections);
                 }
@@ -136,7 +191,7 @@ async fn serve(
             _ = interrupt.recv() => break "SIGINT",
         }
     };
-    tracing::info!("stopping on {signal}: the keys are wiped");
+    tracing::info!("stopping on {signal}");
     notify(&[NotifyState::Stopping]);
     connections.end().await;
     Ok(())
@@ -258,14 +313,15 @@ async fn upkeep(agent: &Agent, alarm: &Alarm) -> io::Error {
     tokio::select! {
         failure = turn_periods(agent, alarm) => failure,
         never = tell_status(agent) => match never {},
+        never = watchdog::feed() => match never {},
     }
 }
 
 /// Turns the keys when periods turn.
 async fn turn_periods(agent: &Agent, alarm: &Alarm) -> io::Error {
     loop {
-        let period_ends = agent.turn();
-        if let Err(error) = alarm.wait_until(period_ends).await {
+        let look_again = agent.turn();
+        if let Err(error) = alarm.wait(look_again).await {
             return error;
         }
     }

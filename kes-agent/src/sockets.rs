@@ -1,6 +1,7 @@
 //! The two sockets, where they are told to be, and where a reload moves them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use kes_wire::sys::os;
 use crate::config::Config;
 use crate::config::access::SocketAccess;
 use crate::listener::{ListenError, Listener};
+use crate::store;
 
 /// Why a socket stays where it is at a reload.
 #[derive(Debug, thiserror::Error)]
@@ -178,8 +180,11 @@ impl Socket {
     }
 }
 
-/// Listening sockets from the service manager, by name.
-pub struct Inherited(Vec<(String, StdListener)>);
+/// What the service manager left open: listening sockets, by name, and the keys' memory.
+pub struct Inherited {
+    sockets: Vec<(String, StdListener)>,
+    memory: Vec<OwnedFd>,
+}
 
 impl Inherited {
     /// Takes what the service manager left open. Descriptors with other names are left alone.
@@ -188,18 +193,26 @@ impl Inherited {
     /// Where a descriptor is not a listening Unix socket.
     pub fn receive() -> io::Result<Self> {
         let mut sockets = Vec::new();
+        let mut memory = Vec::new();
         for (fd, name) in sd_notify::listen_fds_with_names()? {
             if name == "service" || name == "control" {
                 sockets.push((name, os::adopt_listener(fd)?));
+            } else if name == store::NAME {
+                memory.push(os::adopt(fd)?);
             } else {
                 tracing::warn!("an inherited descriptor named {name:?} is not used");
             }
         }
-        Ok(Self(sockets))
+        Ok(Self { sockets, memory })
+    }
+
+    /// The keys' memory, as it was handed over.
+    pub fn take_memory(&mut self) -> Vec<OwnedFd> {
+        core::mem::take(&mut self.memory)
     }
 
     fn take(&mut self, name: &str) -> Option<StdListener> {
-        let at = self.0.iter().position(|(given, _)| given == name)?;
-        Some(self.0.swap_remove(at).1)
+        let at = self.sockets.iter().position(|(given, _)| given == name)?;
+        Some(self.sockets.swap_remove(at).1)
     }
 }

@@ -5,14 +5,16 @@ use kes_wire::genesis::Network;
 use kes_wire::opcert::OpCert;
 use kes_wire::period::KesPeriod;
 use kes_wire::protocol::control::rotation::{
-    ActiveStatus, MemoryStatus, NetworkStatus, Note, OpCertStatus, PendingStatus, Protection,
-    Status,
+    ActiveStatus, ClockMode, ClockStatus, MemoryStatus, NetworkStatus, Note, OpCertStatus,
+    PendingStatus, Protection, Status, TimeSource,
 };
 use kes_wire::protocol::stamp::Stamp;
+use kes_wire::sys::region::RegionKind;
 use kes_wire::unix_time::UnixTime;
 
 use crate::nodes::Nodes;
 use crate::state::{Active, Pending};
+use crate::store::{self, Survival};
 use crate::vault::Vault;
 
 /// From how long before a key expires there are warnings: 14 days, in microseconds...
@@ -21,49 +23,146 @@ const EXPIRY_WARNING: u64 = 14 * 24 * 60 * 60 * 1_000_000;
 /// are less than 14 days, they decide.
 const EXPIRY_WARNING_PERIODS: u64 = 10;
 
-/// Puts the status together. Nodes are listed where `list_nodes` asks for it.
-#[must_use]
-pub fn assemble(
-    vault: &Vault,
-    network: &Network,
-    now: UnixTime,
-    nodes: &Nodes,
-    list_nodes: bool,
-) -> Status {
-    let current_period = network.period_at(now);
-    let view = View {
-        network,
-        now,
-        current_period,
-    };
-    let state = vault.state();
-    let cold_vkey = vault.rules().cold_vkey;
-    let pending = view.pending(&state.pending);
-    let active = view.active(&state.active);
-    let warnings = view.warnings(&pending, &active);
-    Status {
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        now,
-        current_period,
-        period_started_at: network.period_start(current_period),
-        period_ends_at: network.period_end(current_period),
-        network: NetworkStatus {
-            magic: network.magic,
-            slots_per_kes_period: network.slots_per_kes_period,
-            slot_length_ns: network.slot_length_ns,
-            max_kes_evolutions: network.max_evolutions,
-        },
-        cold_vkey,
-        pool_id: PoolId::of(&cold_vkey).to_string(),
-        pending,
-        active,
-        counter_high_water_mark: state.high_water_mark,
-        connected_nodes: nodes.count(),
-        nodes: if list_nodes { nodes.list() } else { Vec::new() },
-        memory: memory(),
-        warnings,
-        peers: Vec::new(),
+/// What does not change while the agent runs.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Protections of the process and its memory.
+    pub protections: Vec<Protection>,
+    /// What was odd at the start and is shown until the next.
+    pub remarks: Vec<String>,
+}
+
+/// What there is to be shown.
+pub struct Shown<'a> {
+    /// The keys' state.
+    pub vault: &'a Vault,
+    /// The network.
+    pub network: &'a Network,
+    /// What does not change.
+    pub surroundings: &'a Surroundings,
+    /// The connected nodes.
+    pub nodes: &'a Nodes,
+}
+
+impl Shown<'_> {
+    /// Puts the status together. Nodes are listed where `list_nodes` asks for it.
+    #[must_use]
+    pub fn assemble(&self, now: UnixTime, clock: ClockStatus, list_nodes: bool) -> Status {
+        let Self {
+            vault,
+            network,
+            surroundings,
+            nodes,
+        } = *self;
+        let current_period = network.period_at(now);
+        let view = View {
+            network,
+            now,
+            current_period,
+        };
+        let state = vault.state();
+        let cold_vkey = vault.rules().cold_vkey;
+        let pending = view.pending(&state.pending);
+        let active = view.active(&state.active);
+        let mut warnings = view.warnings(&pending, &active);
+        warnings.extend(clock_warning(&clock, now, &active));
+        let remarks = surroundings.remarks.iter();
+        warnings.extend(remarks.map(|sentence| warning("start", sentence.clone())));
+        Status {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            now,
+            current_period,
+            period_started_at: network.period_start(current_period),
+            period_ends_at: network.period_end(current_period),
+            network: NetworkStatus {
+                magic: network.magic,
+                slots_per_kes_period: network.slots_per_kes_period,
+                slot_length_ns: network.slot_length_ns,
+                max_kes_evolutions: network.max_evolutions,
+            },
+            cold_vkey,
+            pool_id: PoolId::of(&cold_vkey).to_string(),
+            pending,
+            active,
+            counter_high_water_mark: state.high_water_mark,
+            connected_nodes: nodes.count(),
+            nodes: if list_nodes { nodes.list() } else { Vec::new() },
+            memory: MemoryStatus {
+                kind: kind(vault.memory_kind()).to_owned(),
+                protections: surroundings.protections.clone(),
+            },
+            warnings,
+            peers: Vec::new(),
+            clock: Some(clock),
+        }
     }
+}
+
+fn warning(code: &str, sentence: String) -> Note {
+    Note {
+        code: code.to_owned(),
+        sentence,
+    }
+}
+
+/// What is awaited of the clock, if anything.
+fn clock_warning(clock: &ClockStatus, now: UnixTime, active: &ActiveStatus) -> Option<Note> {
+    let holds_key = matches!(active, ActiveStatus::Serving { .. });
+    match (clock.source, clock.mode) {
+        (None, mode) if holds_key => {
+            let until = match mode {
+                ClockMode::Guard => ", or five minutes have passed since the key came",
+                ClockMode::Strict | ClockMode::Trust => "",
+            };
+            Some(warning(
+                "clock-not-trusted",
+                format!(
+                    "the key came from a peer and is not served: nothing vouches for this \
+                     machine's clock yet ({}). It is served when the kernel says that the clock is \
+                     synchronised, or you confirm it with `kes-cli confirm-clock`{until}",
+                    clock.wall_clock
+                ),
+            ))
+        }
+        (Some(_), _) if clock.disagrees => {
+            let (by, way) = if clock.ahead_us > 0 {
+                (clock.ahead_us, "ahead of")
+            } else {
+                (clock.behind_us, "behind")
+            };
+            Some(warning(
+                "clock-doubtful",
+                format!(
+                    "this machine's clock says {}, which is {} {way} the time that the agent acts \
+                     by ({now}). It is not followed until the kernel says that it is synchronised, \
+                     or you confirm it with `kes-cli confirm-clock`",
+                    clock.wall_clock,
+                    duration(by),
+                ),
+            ))
+        }
+        (Some(TimeSource::NothingBetter), _) => Some(warning(
+            "clock-unconfirmed",
+            format!(
+                "a key came from a peer and nothing vouched for this machine's clock for five \
+                 minutes, so the agent acts by it ({now}): check it, and let the machine be \
+                 synchronised (chrony, systemd-timesyncd)"
+            ),
+        )),
+        (Some(_) | None, _) => None,
+    }
+}
+
+/// A length of time in its largest whole unit.
+fn duration(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    let (n, unit) = match seconds {
+        0..120 => (seconds, "seconds"),
+        120..7_200 => (seconds / 60, "minutes"),
+        7_200..172_800 => (seconds / 3_600, "hours"),
+        _ => (seconds / 86_400, "days"),
+    };
+    format!("{n} {unit}")
 }
 
 /// One line for the service manager: what is served, and until when.
@@ -197,28 +296,63 @@ fn time(stamp: Stamp) -> UnixTime {
     UnixTime(stamp.0)
 }
 
-/// How keys are kept. The agent does not start where they cannot be kept so.
-fn memory() -> MemoryStatus {
-    let in_force = |name: &str, meaning: &str| Protection {
-        name: name.to_owned(),
-        in_force: true,
-        meaning: meaning.to_owned(),
-    };
-    let missing = |name: &str, meaning: &str| Protection {
-        name: name.to_owned(),
-        in_force: false,
-        meaning: meaning.to_owned(),
-    };
-    MemoryStatus {
-        kind: "memsec (guarded pages of this process)".to_owned(),
-        protections: vec![
-            in_force("locked", "keys are never swapped"),
-            in_force("not-dumped", "keys are left out of core dumps"),
-            in_force("guarded", "pages before and after a key are inaccessible"),
-            missing(
-                "survives-restart",
-                "keys are forgotten when the agent stops or crashes",
-            ),
-        ],
+fn kind(kind: RegionKind) -> &'static str {
+    match kind {
+        RegionKind::Secret => "memfd_secret (memory that the kernel itself does not map)",
+        RegionKind::Guarded => "memsec (guarded pages of this process)",
     }
+}
+
+/// How the keys' memory is protected.
+#[must_use]
+pub fn memory_protections(kind: RegionKind, survival: &Survival) -> Vec<Protection> {
+    let protection = |name: &str, in_force: bool, meaning: String| Protection {
+        name: name.to_owned(),
+        in_force,
+        meaning,
+    };
+    let secret = kind == RegionKind::Secret;
+    let unreachable = if secret {
+        "neither a debugger nor /proc/PID/mem reads the keys; hibernation is refused while they \
+         are held"
+            .to_owned()
+    } else {
+        format!(
+            "the keys are in ordinary locked memory: {}",
+            store::next_step_for_secret_memory()
+        )
+    };
+    let survives = match survival {
+        Survival::Kept => "the service manager keeps the keys' memory over a restart, a crash and \
+                           an upgrade; a stop forgets them"
+            .to_owned(),
+        Survival::Handed => "the service manager has taken the keys' memory and keeps it over a \
+                             restart if the unit has FileDescriptorStoreMax= (the packaged one \
+                             does); systemd before 254 does not say"
+            .to_owned(),
+        Survival::NoManager => "keys are forgotten when the agent stops or crashes: no service \
+                                manager started it; run it under systemd with the packaged unit"
+            .to_owned(),
+        Survival::NotTaken(why) => {
+            format!("keys are forgotten when the agent stops or crashes: {why}")
+        }
+        Survival::NoSecretMemory(why) => format!(
+            "keys are forgotten when the agent stops or crashes: memfd_secret: {why}; {}",
+            store::next_step_for_secret_memory()
+        ),
+    };
+    vec![
+        protection("locked", true, "keys are never swapped".to_owned()),
+        protection(
+            "not-dumped",
+            true,
+            "keys are left out of core dumps".to_owned(),
+        ),
+        protection("out-of-reach", secret, unreachable),
+        protection(
+            "survives-restart",
+            matches!(survival, Survival::Kept | Survival::Handed),
+            survives,
+        ),
+    ]
 }

@@ -1,17 +1,22 @@
-//! The vault: the two sign keys in locked memory, and the state that says what they are.
+//! The vault: the sign keys in their cells, and the state that says what they are.
 //!
 //! Every change goes one way: an input is given to the pure state, which answers with the next
-//! state and with effects; the effects are carried out on the keys here; only then does the next
-//! state count. A refused input, or an effect that fails, leaves both as they were.
+//! state and with effects; what is new is made complete in a cell of its own; then the record of
+//! the next state is put into force, and only then does the next state count and what went before
+//! is wiped. A refused input, or an effect that fails, leaves everything as it was.
 
 use kes_wire::opcert::OpCert;
+use kes_wire::period::Evolution;
 use kes_wire::protocol::control::rotation::{IfPending, Note, Refusal, RefusalCode};
 use kes_wire::protocol::service::{ReceivedKey, ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::{DamagedKey, EvolveError, SignKey};
 use kes_wire::sys::memory::LockError;
+use kes_wire::sys::region::RegionKind;
 use tokio::sync::watch;
 
+use crate::kept::record::{BadRecord, KeptAnchor, Record};
+use crate::kept::{Cell, Found, Kept, KeptKey, NotUsed};
 use crate::state::{Awaits, Effect, Input, Now, Outcome, PeerAnswer, Rules, Served, State};
 
 /// What an input did.
@@ -56,7 +61,7 @@ pub enum Newest<'a> {
         /// When it was installed.
         stamp: Stamp,
         /// The key.
-        key: &'a SignKey,
+        key: &'a SignKey<Cell>,
         /// Its certificate.
         opcert: OpCert,
     },
@@ -71,12 +76,17 @@ pub enum Newest<'a> {
 pub struct Vault {
     rules: Rules,
     state: State,
-    /// A key that was generated and is not in a slot yet.
+    kept: Kept,
+    /// The trusted time, as it is kept.
+    time: Option<KeptAnchor>,
+    /// A key that was generated and is not in a cell yet.
     generated: Option<SignKey>,
-    /// A key that came from a peer and is not in the slot yet.
+    /// A key that came from a peer and is not in a cell yet.
     received: Option<SignKey>,
-    pending: Option<SignKey>,
-    active: Option<SignKey>,
+    pending: Option<KeptKey>,
+    active: Option<KeptKey>,
+    /// Why what was kept is left alone, where it is: then nothing is done or served.
+    unread: Option<NotUsed>,
     announcements: watch::Sender<()>,
 }
 
@@ -89,21 +99,85 @@ enum EffectError {
     Evolve(#[from] EvolveError),
     #[error("the state speaks of a key that is not held")]
     NoSuchKey,
+    #[error("there is no room for another key")]
+    NoCell,
+    #[error("the record contradicts itself: {0}")]
+    Record(#[from] BadRecord),
+}
+
+/// Where a key of the next state comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whence {
+    Pending,
+    Active,
+    Generated,
+    Received,
+}
+
+/// Which keys the next state has.
+struct Plan {
+    pending: Option<Whence>,
+    active: Option<Whence>,
+    /// The evolution that the active key is to reach.
+    evolve: Option<Evolution>,
 }
 
 impl Vault {
-    /// An empty vault.
+    /// A vault with what was found in the memory that was kept.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, kept: Kept, found: Found) -> Self {
         Self {
             rules,
-            state: State::new(),
+            state: found.state,
+            kept,
+            time: found.anchor,
             generated: None,
             received: None,
-            pending: None,
-            active: None,
+            pending: found.pending,
+            active: found.active,
+            unread: None,
             announcements: watch::Sender::new(()),
         }
+    }
+
+    /// A vault that leaves alone what was kept: it refuses everything and serves nothing.
+    #[must_use]
+    pub fn unread(rules: Rules, kept: Kept, why: NotUsed) -> Self {
+        Self {
+            unread: Some(why),
+            ..Self::new(rules, kept, Found::nothing())
+        }
+    }
+
+    /// The trusted time of before a restart, and by which start of the machine.
+    #[must_use]
+    pub fn kept_time(&self) -> Option<&KeptAnchor> {
+        self.time.as_ref()
+    }
+
+    /// Keeps the trusted time.
+    pub fn keep_time(&mut self, time: KeptAnchor) {
+        let before = self.time.replace(time);
+        if self.unread.is_some() {
+            return;
+        }
+        let cells = (cell(self.pending.as_ref()), cell(self.active.as_ref()));
+        if let Err(error) = self.commit(&self.state.clone(), cells) {
+            tracing::error!("the time is not kept: {error}");
+            self.time = before;
+        }
+    }
+
+    /// Which kind of memory the keys are in.
+    #[must_use]
+    pub fn memory_kind(&self) -> RegionKind {
+        self.kept.kind()
+    }
+
+    /// Why what was kept is left alone, where it is.
+    #[must_use]
+    pub fn why_unread(&self) -> Option<&NotUsed> {
+        self.unread.as_ref()
     }
 
     /// The state, for showing.
@@ -130,6 +204,7 @@ impl Vault {
     /// # Errors
     /// The [`Refusal`]; nothing has changed then.
     pub fn keygen(&mut self, now: Now, if_pending: IfPending) -> Result<Done, Refusal> {
+        self.refuse_where_unread()?;
         let asked = self
             .state
             .apply(&self.rules, now, &Input::Keygen { if_pending })?;
@@ -139,13 +214,22 @@ impl Vault {
                 notes: asked.notes,
             });
         }
-        let key = SignKey::generate().map_err(|error| failed(&error.into()))?;
+        let key = generate().map_err(|error| failed(&error.into()))?;
         let vkey = key.verification_key();
         self.generated = Some(key);
         let done = self.submit(now, &Input::Generated { vkey, if_pending });
-        // Wiped here, unless it was moved into its slot.
+        // Wiped: what counts of it is in a cell.
         self.generated = None;
         done
+    }
+
+    /// Whether there is a pending key whose verification key can be exported.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn exported(&self) -> Result<Done, Refusal> {
+        self.refuse_where_unread()?;
+        self.state.exported().map(|_| Done::unchanged())
     }
 
     /// Carries out one input.
@@ -153,42 +237,30 @@ impl Vault {
     /// # Errors
     /// The [`Refusal`]; nothing has changed then.
     pub fn submit(&mut self, now: Now, input: &Input) -> Result<Done, Refusal> {
+        if self.unread.is_some() && *input == Input::Tick {
+            return Ok(Done::unchanged());
+        }
+        self.refuse_where_unread()?;
         let outcome = self.state.apply(&self.rules, now, input)?;
         self.carry_out(outcome)
     }
 
-    /// Evolves the keys that the effects evolve, where they stand. It is the only effect that can
-    /// fail (for want of a locked stack), and it leaves a key as it was then: done before any key
-    /// is moved or wiped, a failure has lost nothing.
-    fn evolve_first(&mut self, effects: &[Effect]) -> Result<(), EffectError> {
-        let mut becomes_active = &mut self.active;
-        for effect in effects {
-            match effect {
-                Effect::MovePendingToActive => becomes_active = &mut self.pending,
-                Effect::MoveReceivedToActive => becomes_active = &mut self.received,
-                Effect::EvolveActive { to } => {
-                    becomes_active
-                        .as_mut()
-                        .ok_or(EffectError::NoSuchKey)?
-                        .evolve_to(*to)?;
-                }
-                Effect::Generate
-                | Effect::MoveGeneratedToPending
-                | Effect::WipePending
-                | Effect::WipeActive
-                | Effect::Announce => {}
-            }
-        }
-        Ok(())
+    fn refuse_where_unread(&self) -> Result<(), Refusal> {
+        let Some(why) = &self.unread else {
+            return Ok(());
+        };
+        Err(Refusal {
+            code: RefusalCode::KeptUnread,
+            sentence: format!("the agent does nothing, so as to lose nothing: its memory is {why}"),
+            next_step: "as it says; `kes-cli status` shows it too".to_owned(),
+            numbers: std::collections::BTreeMap::new(),
+        })
     }
 
     fn carry_out(&mut self, outcome: Outcome) -> Result<Done, Refusal> {
-        self.evolve_first(&outcome.effects)
-            .map_err(|error| failed(&error))?;
-        for effect in &outcome.effects {
-            self.perform(effect).map_err(|error| failed(&error))?;
+        if outcome.changed || !outcome.effects.is_empty() {
+            self.change(&outcome).map_err(|error| failed(&error))?;
         }
-        self.state = outcome.state;
         if outcome.effects.contains(&Effect::Announce) {
             self.announcements.send_replace(());
         }
@@ -198,9 +270,122 @@ impl Vault {
         })
     }
 
+    /// Makes the next state the one that counts: all of it, or nothing of it.
+    fn change(&mut self, outcome: &Outcome) -> Result<(), EffectError> {
+        crash_point!();
+        let plan = self.plan(&outcome.effects);
+        let came = match plan.pending {
+            Some(Whence::Generated) => Some(self.place(Whence::Generated, Some(Evolution(0)))?),
+            Some(Whence::Pending | Whence::Active | Whence::Received) | None => None,
+        };
+        let came = match (plan.active, plan.evolve) {
+            (Some(Whence::Received), to) => Some(self.place(Whence::Received, to)?),
+            (Some(whence), Some(to)) => Some(self.place(whence, Some(to))?),
+            (Some(_) | None, _) => came,
+        };
+        crash_point!();
+        // One key comes at a time: into the pending slot where it was generated, else into the
+        // active one.
+        let (came_to_pending, came_to_active) = match plan.pending {
+            Some(Whence::Generated) => (came, None),
+            Some(_) | None => (None, came),
+        };
+        let cell_of = |whence, came: &Option<KeptKey>| match (came, whence) {
+            (Some(key), _) => Some(key.cell()),
+            (None, Some(Whence::Pending)) => cell(self.pending.as_ref()),
+            (None, Some(Whence::Active)) => cell(self.active.as_ref()),
+            (None, Some(Whence::Generated | Whence::Received) | None) => None,
+        };
+        let cells = (
+            cell_of(plan.pending, &came_to_pending),
+            cell_of(plan.active, &came_to_active),
+        );
+        if let Err(error) = self.commit(&outcome.state, cells) {
+            self.kept.wipe(came_to_pending.or(came_to_active));
+            return Err(error.into());
+        }
+        self.state = outcome.state.clone();
+        let mut pending = self.pending.take();
+        let mut active = self.active.take();
+        let mut settle = |whence, came: Option<KeptKey>| match (came, whence) {
+            (Some(key), _) => Some(key),
+            (None, Some(Whence::Pending)) => pending.take(),
+            (None, Some(Whence::Active)) => active.take(),
+            (None, Some(Whence::Generated | Whence::Received) | None) => None,
+        };
+        self.active = settle(plan.active, came_to_active);
+        self.pending = settle(plan.pending, came_to_pending);
+        // What no slot has any more.
+        self.kept.wipe(pending);
+        crash_point!();
+        self.kept.wipe(active);
+        crash_point!();
+        Ok(())
+    }
+
+    fn plan(&self, effects: &[Effect]) -> Plan {
+        let mut plan = Plan {
+            pending: self.pending.is_some().then_some(Whence::Pending),
+            active: self.active.is_some().then_some(Whence::Active),
+            evolve: None,
+        };
+        for effect in effects {
+            match effect {
+                Effect::MoveGeneratedToPending => plan.pending = Some(Whence::Generated),
+                Effect::WipePending => plan.pending = None,
+                Effect::MovePendingToActive => plan.active = plan.pending.take(),
+                Effect::MoveReceivedToActive => plan.active = Some(Whence::Received),
+                Effect::EvolveActive { to } => plan.evolve = Some(*to),
+                Effect::WipeActive => plan.active = None,
+                // Asked for by `keygen` alone, which has done it before it comes here.
+                Effect::Generate => {}
+                // Everyone is told when the state counts.
+                Effect::Announce => {}
+            }
+        }
+        plan
+    }
+
+    /// Puts a key into a cell of its own, at the evolution `to` where one is wanted.
+    fn place(&mut self, whence: Whence, to: Option<Evolution>) -> Result<KeptKey, EffectError> {
+        fn at<S: kes_wire::sys::memory::SecretBytes<{ kes_wire::sum6kes::SIGN_KEY_BYTES }>>(
+            kept: &mut Kept,
+            key: &SignKey<S>,
+            to: Option<Evolution>,
+        ) -> Result<KeptKey, EffectError> {
+            let to = to.unwrap_or(key.evolution());
+            kept.place(key, to)?.ok_or(EffectError::NoCell)
+        }
+        let kept = &mut self.kept;
+        let none = EffectError::NoSuchKey;
+        match whence {
+            Whence::Pending => at(kept, self.pending.as_ref().ok_or(none)?.key(), to),
+            Whence::Active => at(kept, self.active.as_ref().ok_or(none)?.key(), to),
+            Whence::Generated => at(kept, self.generated.as_ref().ok_or(none)?, to),
+            Whence::Received => at(kept, self.received.as_ref().ok_or(none)?, to),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        state: &State,
+        (pending_cell, active_cell): (Option<u8>, Option<u8>),
+    ) -> Result<(), BadRecord> {
+        self.kept.commit(&Record {
+            cold_vkey: self.rules.cold_vkey,
+            state: state.clone(),
+            pending_cell,
+            active_cell,
+            anchor: self.time.clone(),
+        })
+    }
+
     /// Hears what a peer agent sent. A key is checked whole before the state is asked; it is wiped
     /// here unless the state takes it.
     pub fn hear(&mut self, now: Now, message: ServiceMessage) -> Heard {
+        if let Some(why) = &self.unread {
+            return self.not_heard(ServiceResult::Unknown, "kept-unread", why);
+        }
         let input = match message {
             ServiceMessage::Dropped { stamp } => Input::PeerDropped { stamp },
             ServiceMessage::Key(ReceivedKey {
@@ -282,34 +467,6 @@ impl Vault {
         }
     }
 
-    /// Carries out one effect on the keys.
-    fn perform(&mut self, effect: &Effect) -> Result<(), EffectError> {
-        match effect {
-            // Asked for by `keygen` alone, which has done it before it comes here.
-            Effect::Generate => {}
-            Effect::MoveGeneratedToPending => {
-                self.pending = Some(self.generated.take().ok_or(EffectError::NoSuchKey)?);
-            }
-            Effect::WipePending => self.pending = None,
-            Effect::MovePendingToActive => {
-                self.active = Some(self.pending.take().ok_or(EffectError::NoSuchKey)?);
-            }
-            Effect::MoveReceivedToActive => {
-                self.active = Some(self.received.take().ok_or(EffectError::NoSuchKey)?);
-            }
-            Effect::EvolveActive { to } => {
-                self.active
-                    .as_mut()
-                    .ok_or(EffectError::NoSuchKey)?
-                    .evolve_to(*to)?;
-            }
-            Effect::WipeActive => self.active = None,
-            // Everyone is told when the state counts.
-            Effect::Announce => {}
-        }
-        Ok(())
-    }
-
     /// What a node may be given now. Submit [`Input::Tick`] with the same `now` before.
     #[must_use]
     pub fn newest(&self, now: Now) -> Newest<'_> {
@@ -320,10 +477,11 @@ impl Vault {
                 stamp,
             } => match &self.active {
                 // The state and the key must agree: a node checks nothing.
-                Some(key)
-                    if key.evolution() == evolution
-                        && key.verification_key() == opcert.kes_vkey =>
+                Some(kept)
+                    if kept.key().evolution() == evolution
+                        && kept.key().verification_key() == opcert.kes_vkey =>
                 {
+                    let key = kept.key();
                     Newest::Key { stamp, key, opcert }
                 }
                 Some(_) | None => Newest::Nothing,
@@ -345,7 +503,10 @@ fn failed(error: &EffectError) -> Refusal {
             RefusalCode::NoLockedMemory,
             "raise the limit for locked memory and try again",
         ),
-        EffectError::Evolve(_) | EffectError::NoSuchKey => (
+        EffectError::Evolve(_)
+        | EffectError::NoSuchKey
+        | EffectError::NoCell
+        | EffectError::Record(_) => (
             RefusalCode::Internal,
             "please report this with the agent's log",
         ),
@@ -356,4 +517,15 @@ fn failed(error: &EffectError) -> Refusal {
         next_step: next_step.to_owned(),
         numbers: std::collections::BTreeMap::new(),
     }
+}
+
+fn cell(key: Option<&KeptKey>) -> Option<u8> {
+    key.map(KeptKey::cell)
+}
+
+fn generate() -> Result<SignKey, LockError> {
+    #[cfg(feature = "for-tests")]
+    return SignKey::from_seed(crate::for_tests::seed()?);
+    #[cfg(not(feature = "for-tests"))]
+    SignKey::generate()
 }

@@ -45,6 +45,9 @@ pub(crate) enum Command {
     DropPending(Agent),
     /// Wipe the active key and tell the nodes to stop using it: they stop forging
     DropActive(Agent),
+    /// Say that the machine's clock is right: the agent acts by it from now on, which may evolve
+    /// the key for good
+    ConfirmClock(Agent),
     /// Stand in for a node: receive the served key, check it, sign and verify a message, wipe it
     Probe(Probe),
     /// Work with cold keys, on the air-gapped machine

@@ -32,6 +32,8 @@ pub(crate) enum Exit {
     File = 11,
     /// The probe found no key, or one that does not sign as it should.
     ProbeFailed = 12,
+    /// The agent leaves alone what it kept over a restart, and does nothing.
+    KeptUnread = 13,
 }
 
 /// The table that `--help` shows.
@@ -49,7 +51,8 @@ Exit codes:
    9  out of its period (expired)
   10  not supported
   11  a file cannot be read or written, or is not what was wanted
-  12  the probe found no key, or one that does not sign";
+  12  the probe found no key, or one that does not sign
+  13  the agent leaves alone what it kept over a restart (a newer version's, or another pool's)";
 
 impl From<&RefusalCode> for Exit {
     fn from(code: &RefusalCode) -> Self {
@@ -66,6 +69,7 @@ impl From<&RefusalCode> for Exit {
             RefusalCode::CounterTooLow => Self::CounterTooLow,
             RefusalCode::Expired => Self::OutOfPeriod,
             RefusalCode::NotUnderstood => Self::NotSupported,
+            RefusalCode::KeptUnread => Self::KeptUnread,
             RefusalCode::NoLockedMemory | RefusalCode::Internal | RefusalCode::Other(_) => {
                 Self::Failure
             }

@@ -54,6 +54,7 @@ fn carry_out(command: &Command, json: bool) -> Result<Report, Failure> {
         Command::Status(args) => commands::status::status(args),
         Command::DropPending(args) => rotation::drop_pending(args),
         Command::DropActive(args) => rotation::drop_active(args),
+        Command::ConfirmClock(args) => rotation::confirm_clock(args),
         Command::Probe(args) => probe::probe(args, json),
         Command::Cold(Cold::KeyGen(args)) => cold::key_gen(args),
         Command::Cold(Cold::IssueOpCert(args)) => cold::issue_op_cert(args),

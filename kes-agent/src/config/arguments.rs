@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::access::SocketMode;
-use super::levels::{LogFormat, LogLevel, LogTarget, SandboxMode};
+use super::levels::{ClockSetting, LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 /// Keeps the KES key of a Cardano stake pool in locked memory, evolves it, and hands it to nodes.
 #[derive(Debug, Parser)]
@@ -58,6 +58,19 @@ pub struct RunArguments {
     /// [env: KES_AGENT_BOOTSTRAP_PATHS=PATH:PATH...]
     #[arg(short, long, value_name = "PATH")]
     pub bootstrap_address: Vec<PathBuf>,
+
+    /// Let a control client of a deployed version, such as kes-agent-control, replace a staged key
+    /// by generating again, as the reference agent does; the replaced key is lost, so without
+    /// this such a client is refused [in a configuration file: replace-staged]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "KES_AGENT_REPLACE_STAGED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub replace_staged: Option<bool>,
 
     /// The pool's cold verification key (cold.vkey); required, here or in a configuration file
     #[arg(long, value_name = "FILE", env = "KES_AGENT_COLD_VK")]
@@ -171,6 +184,14 @@ pub struct RunArguments {
     /// Which part of the system the agent leaves itself [default: on]
     #[arg(long, value_name = "MODE", env = "KES_AGENT_SANDBOX")]
     pub sandbox: Option<SandboxMode>,
+
+    /// How far to believe the machine's clock, since an evolution cannot be undone [default: guard]
+    #[arg(long, value_name = "MODE", env = "KES_AGENT_CLOCK")]
+    pub clock: Option<ClockSetting>,
+
+    /// Which memory the keys may be in [default: any]
+    #[arg(long, value_name = "KIND", env = "KES_AGENT_MEMORY")]
+    pub memory: Option<MemoryMode>,
 
     /// Folder for what outlives the agent: no secrets [default: $STATE_DIRECTORY of systemd, or
     /// /var/lib/kes-agent where that exists]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::access::SocketMode;
-use super::levels::{LogFormat, LogLevel, LogTarget, SandboxMode};
+use super::levels::{ClockSetting, LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 /// Bytes that a configuration file may have.
 const MOST_BYTES: usize = 64 * 1024;
@@ -21,6 +21,7 @@ pub(super) struct FileSettings {
     pub(super) service_path: Option<String>,
     pub(super) control_path: Option<String>,
     pub(super) bootstrap_paths: Option<Vec<PathBuf>>,
+    pub(super) replace_staged: Option<bool>,
     pub(super) cold_vkey: Option<PathBuf>,
     pub(super) genesis_file: Option<PathBuf>,
     pub(super) shelley_start_slot: Option<u64>,
@@ -43,6 +44,8 @@ pub(super) struct FileSettings {
     pub(super) max_connections: Option<NonZeroU32>,
     pub(super) max_connections_per_user: Option<NonZeroU32>,
     pub(super) sandbox: Option<SandboxMode>,
+    pub(super) clock: Option<ClockSetting>,
+    pub(super) memory: Option<MemoryMode>,
     pub(super) state_dir: Option<PathBuf>,
 }
 

@@ -13,12 +13,13 @@ use kes_wire::cold::ColdVerificationKey;
 use kes_wire::envelope::{self, EnvelopeFileError};
 use kes_wire::files::{self, FileError};
 use kes_wire::genesis::{self, GenesisError, Network, ShelleyStart};
+use kes_wire::protocol::control::rotation::ClockMode;
 use kes_wire::unix_time::UnixTime;
 
 use access::{AccessError, ConnectionLimits, SocketAccess, SocketSettings};
 use arguments::RunArguments;
 use file::FileSettings;
-use levels::{LogFormat, LogLevel, LogTarget, SandboxMode};
+use levels::{LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 const DEFAULT_SERVICE_PATH: &str = "/run/kes-agent/service.socket";
 const DEFAULT_CONTROL_PATH: &str = "/run/kes-agent/control.socket";
@@ -34,6 +35,8 @@ pub struct Config {
     pub control_path: Option<PathBuf>,
     /// Service sockets of the peer agents to follow, each once.
     pub bootstrap_paths: Vec<PathBuf>,
+    /// Whether a control client of a deployed version may replace a staged key.
+    pub replace_staged: bool,
     /// The pool's identity: certificates must be signed by it.
     pub cold_vkey: ColdVerificationKey,
     /// The network's parameters.
@@ -52,6 +55,10 @@ pub struct Config {
     pub limits: ConnectionLimits,
     /// What is to become of the sandbox.
     pub sandbox: SandboxMode,
+    /// How far the wall clock is believed.
+    pub clock: ClockMode,
+    /// Which memory the keys may be in.
+    pub memory: MemoryMode,
     /// Where to keep what outlives the agent, if anywhere. It may be missing.
     pub state_dir: Option<PathBuf>,
     /// The files that were read, or would have been had they been there: a reload reads them
@@ -199,10 +206,13 @@ impl Config {
                 user: setting!(user, user),
                 group: setting!(group, group),
             },
+            replace_staged: setting!(replace_staged, replace_staged).unwrap_or(false),
             service_access,
             control_access,
             limits,
             sandbox: setting!(sandbox, sandbox).unwrap_or_default(),
+            clock: setting!(clock, clock).unwrap_or_default().into(),
+            memory: setting!(memory, memory).unwrap_or_default(),
             state_dir: setting!(state_dir, state_dir).or_else(default_state_dir),
             sources,
             cold_vkey,

@@ -5,7 +5,7 @@ use kes_wire::opcert::OpCert;
 use kes_wire::protocol::control::rotation::{ImportedOpCert, Note, Refusal};
 
 use super::certificate::{Begins, Checked};
-use super::{Active, Effect, Now, Outcome, Pending, Rules, State, wording};
+use super::{Active, Effect, Now, Outcome, Pending, Rules, State, Tombstone, wording};
 
 impl State {
     pub(super) fn activate(
@@ -128,12 +128,11 @@ impl State {
             Active::Expired { opcert, .. } => (opcert.kes_vkey, vec![Effect::Announce]),
         };
         let stamp = self.next_stamp(now);
+        let vkey = Some(vkey);
         let state = Self {
-            active: Active::Dropped {
-                vkey: Some(vkey),
-                stamp,
-            },
+            active: Active::Dropped { vkey, stamp },
             newest_stamp: stamp,
+            tombstone: Some(Tombstone { stamp, vkey }),
             ..self.clone()
         };
         let notes = match &self.pending {
@@ -161,6 +160,7 @@ mod tests {
             active,
             high_water_mark: mark,
             newest_stamp: Stamp(1_000),
+            tombstone: None,
         }
     }
 
@@ -187,6 +187,7 @@ mod tests {
                     },
                     high_water_mark: Some(5),
                     newest_stamp: Stamp(1_001),
+                    tombstone: None,
                 }
             );
         }

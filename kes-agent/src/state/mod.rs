@@ -55,13 +55,25 @@ pub struct Rules {
     pub max_evolutions: u32,
 }
 
-/// The moment at which something happens, by trusted time.
+/// The moment at which something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Now {
     /// The time, as a stamp would have it.
     pub stamp: Stamp,
     /// The KES period of that time.
     pub period: KesPeriod,
+    /// Whether the time may be acted by ([`crate::trusted_time`]). Where it may not, nothing
+    /// evolves, expires, begins or is served.
+    pub is_trusted: bool,
+}
+
+/// A drop that this agent knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tombstone {
+    /// When.
+    pub stamp: Stamp,
+    /// The key that was dropped; `None` where only a peer's word of the drop came.
+    pub vkey: Option<VerificationKey>,
 }
 
 /// The agent's state. All of it is public.
@@ -78,6 +90,9 @@ pub struct State {
     pub high_water_mark: Option<u64>,
     /// The newest stamp that was ever given to an install or a drop.
     pub newest_stamp: Stamp,
+    /// The newest drop that this agent knows of: what was dropped never returns here. It survives
+    /// later installs and, on disk, a restart of the machine.
+    pub tombstone: Option<Tombstone>,
 }
 
 /// The pending slot. Its key is at evolution 0; it is never evolved and never served.
@@ -243,6 +258,30 @@ impl State {
             active: Active::Empty,
             high_water_mark: None,
             newest_stamp: Stamp(0),
+            tombstone: None,
+        }
+    }
+
+    /// The state of an agent that kept nothing but what stands on disk: what was active last is
+    /// gone, but a drop that was the last word still is.
+    #[must_use]
+    pub fn from_marks(
+        high_water_mark: Option<u64>,
+        newest_stamp: Stamp,
+        tombstone: Option<Tombstone>,
+    ) -> Self {
+        let active = match tombstone {
+            Some(Tombstone { stamp, vkey }) if stamp == newest_stamp => {
+                Active::Dropped { vkey, stamp }
+            }
+            Some(_) | None => Active::Empty,
+        };
+        Self {
+            active,
+            high_water_mark,
+            newest_stamp,
+            tombstone,
+            ..Self::new()
         }
     }
 
@@ -297,6 +336,15 @@ impl Default for State {
 }
 
 impl Pending {
+    /// The certificate of the key that waits, if it has one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&OpCert> {
+        match self {
+            Self::Empty | Self::Key { .. } => None,
+            Self::Certified { opcert } | Self::Scheduled { opcert } => Some(opcert),
+        }
+    }
+
     /// The key that waits, if any.
     #[must_use]
     pub fn vkey(&self) -> Option<&VerificationKey> {

@@ -16,7 +16,7 @@ use kes_wire::protocol::stamp::Stamp;
 use kes_wire::unix_time::UnixTime;
 
 use super::certificate::Phase;
-use super::{Active, Effect, Now, Outcome, Rules, State};
+use super::{Active, Effect, Now, Outcome, Rules, State, Tombstone};
 
 /// How far ahead of our time a peer's stamp may be, in microseconds: five minutes. A stamp of the
 /// far future, once taken, would outrank every later install and drop.
@@ -49,6 +49,8 @@ pub enum Declined {
         expiry: KesPeriod,
         /// The current period.
         now: KesPeriod,
+        /// Whether the time that says so is trusted.
+        is_trusted: bool,
     },
     /// The stamp is too far ahead.
     #[error(
@@ -129,6 +131,8 @@ pub enum Awaits {
     /// Another state here than that of this stamp: what was refused for the key that is held may
     /// be taken once that is gone, and the peer does not send it again by itself.
     Change(Stamp),
+    /// A time that is trusted: what has expired by one that is not may not have.
+    TrustedTime,
 }
 
 impl Awaits {
@@ -139,6 +143,7 @@ impl Awaits {
             Self::Period(period) => now.period >= period,
             Self::Time(stamp) => now.stamp >= stamp,
             Self::Change(stamp) => active.stamp() != Some(stamp),
+            Self::TrustedTime => now.is_trusted,
         }
     }
 }
@@ -195,6 +200,9 @@ impl PeerAnswer {
             Declined::FutureStamp { stamp, .. } => Some(Awaits::Time(Stamp(
                 stamp.0.saturating_sub(FUTURE_TOLERANCE),
             ))),
+            Declined::Expired {
+                is_trusted: false, ..
+            } => Some(Awaits::TrustedTime),
             Declined::Foreign
             | Declined::Expired { .. }
             | Declined::Older { .. }
@@ -259,6 +267,7 @@ impl State {
             Phase::Expired => Err(Declined::Expired {
                 expiry: rules.expiry(opcert),
                 now: now.period,
+                is_trusted: now.is_trusted,
             }),
             Phase::Early { .. } => Err(Declined::Early {
                 start: opcert.start_period,
@@ -269,19 +278,20 @@ impl State {
                 held,
                 wanted,
             }),
-            Phase::Signing { evolution } => Ok(evolution),
+            Phase::Signing { evolution } if now.is_trusted => Ok(evolution),
+            // It is evolved by the first tick of a time that is trusted.
+            Phase::Signing { .. } => Ok(held),
         }
     }
 
-    /// Whether the key comes after what we hold, by stamp and counter.
+    /// Whether the key comes after what we hold, by stamp and counter, and after what we know to
+    /// have been dropped.
     fn check_order(&self, theirs: Stamp, opcert: &OpCert) -> Result<(), Declined> {
         match &self.active {
-            Active::Empty => Ok(()),
-            Active::Dropped { stamp: drop, .. } if theirs > *drop => Ok(()),
-            Active::Dropped { stamp: drop, .. } => Err(Declined::DroppedSince {
-                key: theirs,
-                drop: *drop,
-            }),
+            Active::Empty | Active::Dropped { .. } => {
+                self.check_drop(theirs, opcert)?;
+                self.check_known(theirs, opcert)
+            }
             Active::Bundle {
                 opcert: our_opcert,
                 stamp: ours,
@@ -296,7 +306,7 @@ impl State {
                 let ours = *ours;
                 let newer = theirs > ours;
                 if newer && their_counter >= our_counter {
-                    Ok(())
+                    self.check_drop(theirs, opcert)
                 } else if newer || theirs == ours || their_counter > our_counter {
                     Err(Declined::EachRefuses {
                         their_counter,
@@ -309,6 +319,34 @@ impl State {
                 }
             }
         }
+    }
+
+    /// What was dropped does not return, whatever stamp it comes with.
+    fn check_drop(&self, theirs: Stamp, opcert: &OpCert) -> Result<(), Declined> {
+        match self.tombstone {
+            Some(drop) if theirs <= drop.stamp || drop.vkey == Some(opcert.kes_vkey) => {
+                Err(Declined::DroppedSince {
+                    key: theirs,
+                    drop: drop.stamp,
+                })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// An agent that has lost its key but knows how far it had come takes no key of before that
+    /// with a lower counter: the chain would not take its blocks.
+    fn check_known(&self, theirs: Stamp, opcert: &OpCert) -> Result<(), Declined> {
+        let is_lower = self
+            .high_water_mark
+            .is_some_and(|mark| opcert.counter < mark);
+        if is_lower && theirs < self.newest_stamp {
+            return Err(Declined::Older {
+                theirs,
+                ours: self.newest_stamp,
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn peer_dropped(&self, now: Now, stamp: Stamp) -> Outcome {
@@ -330,6 +368,11 @@ impl State {
                 theirs: stamp,
                 ours,
             }),
+            // What was active is gone, and this drop was not meant for it.
+            None if stamp < self.newest_stamp => Err(Declined::Older {
+                theirs: stamp,
+                ours: self.newest_stamp,
+            }),
             Some(_) | None => check_future(now, stamp),
         };
         if let Err(declined) = newer {
@@ -338,6 +381,7 @@ impl State {
         let state = Self {
             active: Active::Dropped { vkey, stamp },
             newest_stamp: self.newest_stamp.max(stamp),
+            tombstone: Some(Tombstone { stamp, vkey }),
             ..self.clone()
         };
         self.taken(state, effects)
@@ -403,6 +447,10 @@ mod tests {
             pending,
             high_water_mark: Some(5),
             newest_stamp: active.stamp().unwrap_or(Stamp(0)),
+            tombstone: match active {
+                Active::Dropped { vkey, stamp } => Some(Tombstone { stamp, vkey }),
+                Active::Empty | Active::Bundle { .. } | Active::Expired { .. } => None,
+            },
             active,
         };
         let outcome = before.apply(&rules(), now(1_000, 103), &input).unwrap();
@@ -540,6 +588,94 @@ mod tests {
         }
         let raised = hear(Active::Empty, key(777, 8, 100, 3));
         assert_eq!(raised.state.high_water_mark, Some(8));
+    }
+
+    /// What an agent knows that has lost its key: the counter 5 was active, at 900, after key 7 had
+    /// been dropped at 700.
+    fn lost_its_key() -> State {
+        State::from_marks(
+            Some(5),
+            Stamp(900),
+            Some(Tombstone {
+                stamp: Stamp(700),
+                vkey: Some(vkey(7)),
+            }),
+        )
+    }
+
+    #[test]
+    fn what_was_dropped_never_returns_and_neither_does_a_lower_counter_of_before() {
+        let other = |stamp, counter| Input::PeerKey {
+            stamp: Stamp(stamp),
+            opcert: opcert(0, 2, counter, 100),
+            evolution: Evolution(3),
+        };
+        for (case, input, expected) in [
+            (
+                "the dropped key, from before",
+                key(600, 6, 100, 3),
+                "dropped-since",
+            ),
+            (
+                "the dropped key, stamped anew",
+                key(950, 6, 100, 3),
+                "dropped-since",
+            ),
+            (
+                "another, of before the drop",
+                other(700, 6),
+                "dropped-since",
+            ),
+            ("another, of before, lower", other(800, 4), "older"),
+            ("the very one that was active", other(900, 5), "taken"),
+            ("another, of before, not lower", other(800, 5), "taken"),
+            (
+                "a newer one, lower: after a drop elsewhere",
+                other(901, 4),
+                "taken",
+            ),
+            ("word of the drop that is known", drop(700), "older"),
+            ("word of a later one", drop(901), "taken"),
+        ] {
+            let before = lost_its_key();
+            assert_eq!(before.active, Active::Empty, "{case}");
+            let outcome = before.apply(&rules(), now(1_000, 103), &input).unwrap();
+            assert_eq!(outcome.answer.unwrap().name(), expected, "{case}");
+        }
+        let last_word = lost_its_key().apply(&rules(), now(1_000, 103), &drop(901));
+        let State {
+            high_water_mark,
+            newest_stamp,
+            tombstone,
+            active,
+            ..
+        } = last_word.unwrap().state;
+        let restarted = State::from_marks(high_water_mark, newest_stamp, tombstone);
+        assert_eq!(
+            restarted.active, active,
+            "a drop that was the last word stays"
+        );
+    }
+
+    #[test]
+    fn by_an_untrusted_time_a_key_is_taken_as_it_is_and_an_expired_one_is_asked_for_again() {
+        let hear = |period, input| {
+            let untrusted = Now {
+                is_trusted: false,
+                ..now(1_000, period)
+            };
+            State::new().apply(&rules(), untrusted, &input).unwrap()
+        };
+        let taken = hear(110, key(777, 4, 100, 3));
+        assert_eq!(
+            taken.effects,
+            [Effect::MoveReceivedToActive, Effect::Announce],
+            "not evolved"
+        );
+        let answer = hear(500, key(777, 4, 100, 3)).answer.unwrap();
+        assert_eq!(answer.name(), "expired");
+        let awaits = answer.awaits().unwrap();
+        assert!(awaits.has_come(now(0, 0), &Active::Empty));
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl World {
             now: Now {
                 stamp: Stamp(10_000),
                 period: KesPeriod(100),
+                is_trusted: true,
             },
             keys: 0,
             asked: None,
@@ -172,6 +173,7 @@ impl World {
         self.now = Now {
             stamp: Stamp(self.now.stamp.0.saturating_add_signed(passes.micros)),
             period: KesPeriod(passes.period.from(self.now.period.0)),
+            is_trusted: true,
         };
         let asked_before = self.asked.take();
         let input = match step {

@@ -60,6 +60,8 @@ pub enum Withheld {
     },
     /// The certificate's last period has passed.
     Expired,
+    /// No time is trusted yet, so it cannot be said whether the key is right for this period.
+    TimeNotTrusted,
 }
 
 impl State {
@@ -70,6 +72,7 @@ impl State {
             Active::Empty => Served::Nothing,
             Active::Dropped { vkey, stamp } => Served::Tombstone { vkey, stamp },
             Active::Expired { .. } => Served::Withheld(Withheld::Expired),
+            Active::Bundle { .. } if !now.is_trusted => Served::Withheld(Withheld::TimeNotTrusted),
             Active::Bundle {
                 opcert,
                 evolution: held,
@@ -153,6 +156,22 @@ mod tests {
             (162, Served::Withheld(Withheld::Expired)),
         ] {
             assert_eq!(at(period), expected, "in period {period}");
+        }
+    }
+
+    #[test]
+    fn no_key_by_an_untrusted_time() {
+        let state = State {
+            active: bundle(1, 5, 100, 3),
+            ..State::new()
+        };
+        for period in [99, 103, 200] {
+            let untrusted = Now {
+                is_trusted: false,
+                ..now(1, period)
+            };
+            let served = state.served(&rules(), untrusted);
+            assert_eq!(served, Served::Withheld(Withheld::TimeNotTrusted));
         }
     }
 

@@ -55,6 +55,7 @@ pub(super) fn now(stamp: u64, period: u64) -> Now {
     Now {
         stamp: Stamp(stamp),
         period: KesPeriod(period),
+        is_trusted: true,
     }
 }
 

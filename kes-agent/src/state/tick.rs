@@ -8,6 +8,10 @@ use super::{Active, Effect, Now, Outcome, Pending, Rules, State, wording};
 
 impl State {
     pub(super) fn tick(&self, rules: &Rules, now: Now) -> Outcome {
+        if !now.is_trusted {
+            // What a wrong clock would evolve or wipe cannot be had back.
+            return self.unchanged(Vec::new());
+        }
         // A scheduled key takes the active one's place; only a key that stays has to age.
         let begun = self.begin_scheduled(rules, now);
         let aged = begun.state.age_active(rules, now);
@@ -104,6 +108,23 @@ mod tests {
             active,
             high_water_mark: Some(mark),
             newest_stamp: Stamp(1_000),
+            tombstone: None,
+        }
+    }
+
+    #[test]
+    fn an_untrusted_time_changes_nothing() {
+        let scheduled = Pending::Scheduled {
+            opcert: opcert(0, 1, 6, 110),
+        };
+        let before = state(scheduled, bundle(2, 5, 48, 50), 5);
+        for period in [0, 100, 110, 1_000] {
+            let untrusted = Now {
+                is_trusted: false,
+                ..super::super::testing::now(1, period)
+            };
+            let outcome = before.apply(&rules(), untrusted, &Input::Tick).unwrap();
+            assert_eq!(outcome, before.unchanged(Vec::new()), "in period {period}");
         }
     }
 

@@ -54,6 +54,14 @@ pub(crate) async fn carry_out(
             let next = "stop the agent: its key is gone then, and nodes that hold it keep it";
             return Ok(Err(unsupported(client, "drop the active key", next)));
         }
+        Request::ConfirmClock {} => {
+            let next = "nothing: that agent always acts by the machine's clock";
+            return Ok(Err(unsupported(
+                client,
+                "be told that the clock is right",
+                next,
+            )));
+        }
     };
     // That agent replaces a staged key without a word: it is looked for first.
     if let Some(if_pending) = if_pending

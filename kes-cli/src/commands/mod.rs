@@ -35,6 +35,7 @@ impl Command {
             | Self::Status(_)
             | Self::DropPending(_)
             | Self::DropActive(_)
+            | Self::ConfirmClock(_)
             | Self::Probe(_)
             | Self::Cold(Cold::KeyGen(_)) => None,
         };

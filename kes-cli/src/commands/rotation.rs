@@ -265,6 +265,22 @@ pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
         .notes(done.notes))
 }
 
+/// `kes-cli confirm-clock`
+pub(crate) fn confirm_clock(args: &Agent) -> Result<Report, Failure> {
+    let Outcome::Ours(done) = call(args, &Request::ConfirmClock {})? else {
+        return Err(Failure::contradiction());
+    };
+    let status = &done.status;
+    Ok(Report::new(done.changed)
+        .line(format!(
+            "The agent's time is the machine's: {}, in KES period {}.",
+            status.now, status.current_period
+        ))
+        .field("now", status.now)
+        .field("current_period", status.current_period)
+        .notes(done.notes))
+}
+
 fn read_opcert(path: &Path, insist: &Insist) -> Result<ImportedOpCert, Failure> {
     let (opcert, cold_vkey) = envelope::read_file(path, envelope::read_opcert)?;
     Ok(ImportedOpCert {

@@ -2,7 +2,7 @@
 
 use kes_wire::protocol::control::rotation::{
     ActiveStatus, NodeState, NodeStatus, OpCertStatus, PeerState, PeerStatus, PendingStatus,
-    Request, Status,
+    Request, Status, TimeSource,
 };
 
 use kes_wire::protocol::control::deployed::AgentInfo;
@@ -108,9 +108,25 @@ fn describe(status: &Status) -> Vec<String> {
         status.network.slot_length_ns / 1_000_000,
         status.network.max_kes_evolutions
     ));
-    lines.push(format!("Clock     {} (wall clock)", status.now));
+    lines.push(format!("Clock     {}", clock(status)));
     lines.push(format!("Agent     version {}", status.agent_version));
     lines
+}
+
+/// `2026-11-26 19:00:00 UTC, trusted: the kernel calls it synchronised`
+fn clock(status: &Status) -> String {
+    let Some(clock) = &status.clock else {
+        return format!("{} (wall clock)", status.now);
+    };
+    let why = match clock.source {
+        None => "not trusted yet: nothing vouches for it",
+        Some(TimeSource::Synchronised) => "trusted: the kernel called it synchronised",
+        Some(TimeSource::Confirmed) => "trusted: it was confirmed",
+        Some(TimeSource::Activation) => "trusted since a certificate was activated by it",
+        Some(TimeSource::NothingBetter) => "taken for want of anything better",
+        Some(TimeSource::Unguarded) => "the wall clock, unguarded (clock = \"trust\")",
+    };
+    format!("{} ({why})", status.now)
 }
 
 fn active(status: &Status) -> Vec<String> {

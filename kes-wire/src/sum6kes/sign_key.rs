@@ -4,11 +4,11 @@ use super::layout::{self, LEAF_SEED, at, at_mut};
 use super::tree::{Node, Tree, concat};
 use super::{DEPTH, EVOLUTIONS, SIGN_KEY_BYTES, Signature, VerificationKey};
 use crate::period::Evolution;
-use crate::sys::memory::{LockError, LockedBytes};
+use crate::sys::memory::{LockError, LockedBytes, SecretBytes};
 use crate::sys::{sodium, stack};
 
 /// A KES sign key at one evolution, in locked memory, with the public verification keys of its
-/// tree.
+/// tree. Its 608 secret bytes stand in memory of kind `S`: memsec's, unless another is named.
 ///
 /// Secrets have no `Clone`, `Debug`, `PartialEq` or serde:
 ///
@@ -18,8 +18,8 @@ use crate::sys::{sodium, stack};
 /// ```compile_fail
 /// fn show(key: &kes_wire::sum6kes::SignKey) -> String { format!("{key:?}") }
 /// ```
-pub struct SignKey {
-    secret: LockedBytes<SIGN_KEY_BYTES>,
+pub struct SignKey<S = LockedBytes<SIGN_KEY_BYTES>> {
+    secret: S,
     evolution: Evolution,
     tree: Tree,
 }
@@ -112,6 +112,36 @@ impl SignKey {
         evolution: Evolution,
         expected: &VerificationKey,
     ) -> Result<Self, DamagedKey> {
+        Self::checked(secret, evolution, expected).map_err(|(damaged, _)| damaged)
+    }
+}
+
+impl<S: SecretBytes<SIGN_KEY_BYTES>> SignKey<S> {
+    /// Takes a key that stands in memory of some kind, and checks it whole, as
+    /// [`from_bytes`](SignKey::from_bytes) does.
+    ///
+    /// # Errors
+    /// [`DamagedKey`], by reason, with the memory as it is.
+    pub fn checked(
+        secret: S,
+        evolution: Evolution,
+        expected: &VerificationKey,
+    ) -> Result<Self, (DamagedKey, S)> {
+        match Self::check(&secret, evolution, expected) {
+            Ok(tree) => Ok(Self {
+                secret,
+                evolution,
+                tree,
+            }),
+            Err(damaged) => Err((damaged, secret)),
+        }
+    }
+
+    fn check(
+        secret: &S,
+        evolution: Evolution,
+        expected: &VerificationKey,
+    ) -> Result<Tree, DamagedKey> {
         if evolution.0 >= EVOLUTIONS {
             return Err(DamagedKey::EvolutionTooHigh(evolution));
         }
@@ -124,11 +154,36 @@ impl SignKey {
                 wanted: *expected,
             });
         }
-        Ok(Self {
-            secret,
-            evolution,
-            tree,
-        })
+        Ok(tree)
+    }
+
+    /// The same key in other memory, at evolution `wanted`, which may be the same or later. The
+    /// key itself stays as it is until its owner wipes it: so that a change that counts only when
+    /// it is complete can be made.
+    ///
+    /// # Errors
+    /// [`EvolveError`]; `into` is given back then, and may hold what is to be wiped.
+    pub fn evolved_into<T: SecretBytes<SIGN_KEY_BYTES>>(
+        &self,
+        mut into: T,
+        wanted: Evolution,
+    ) -> Result<SignKey<T>, (EvolveError, T)> {
+        into.expose_mut().copy_from_slice(self.secret.expose());
+        let mut key = SignKey {
+            secret: into,
+            evolution: self.evolution,
+            tree: self.tree.copied(),
+        };
+        match key.evolve_to(wanted) {
+            Ok(()) => Ok(key),
+            Err(error) => Err((error, key.secret)),
+        }
+    }
+
+    /// Gives the memory back, as it is: the key's owner wipes it.
+    #[must_use]
+    pub fn into_secret(self) -> S {
+        self.secret
     }
 
     /// The verification key: the root of the tree, the same at every evolution.

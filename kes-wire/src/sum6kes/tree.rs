@@ -52,6 +52,13 @@ impl Tree {
         }
     }
 
+    /// Another of the same; it is public.
+    pub(super) fn copied(&self) -> Self {
+        Self {
+            nodes: self.nodes.clone(),
+        }
+    }
+
     pub(super) fn get(&self, node: Node) -> &[u8; 32] {
         &self.nodes[node.0]
     }

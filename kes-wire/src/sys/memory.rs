@@ -23,12 +23,30 @@ pub struct LockError {
 }
 
 impl LockError {
-    fn new(wanted: usize) -> Self {
+    pub(super) fn new(wanted: usize) -> Self {
         let limit = match super::os::locked_memory_limit() {
             Some(bytes) => format!("{bytes} bytes"),
             None => "unlimited, so the machine itself is out of memory".to_owned(),
         };
         Self { wanted, limit }
+    }
+}
+
+/// `N` secret bytes in locked memory of one kind or another, with one owner.
+pub trait SecretBytes<const N: usize> {
+    /// The secret, for reading. What is read must not be copied into ordinary memory.
+    fn expose(&self) -> &[u8; N];
+    /// The secret, for writing in place.
+    fn expose_mut(&mut self) -> &mut [u8; N];
+}
+
+impl<const N: usize> SecretBytes<N> for LockedBytes<N> {
+    fn expose(&self) -> &[u8; N] {
+        self.expose()
+    }
+
+    fn expose_mut(&mut self) -> &mut [u8; N] {
+        self.expose_mut()
     }
 }
 

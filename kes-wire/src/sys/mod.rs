@@ -8,5 +8,6 @@
 pub mod host;
 pub mod memory;
 pub mod os;
+pub mod region;
 pub mod sodium;
 pub mod stack;

@@ -1,4 +1,4 @@
-//! The operating system: limits, inherited sockets.
+//! The operating system: limits, inherited sockets, whether the clock is synchronised.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -14,18 +14,24 @@ pub fn locked_memory_limit() -> Option<u64> {
     getrlimit(Resource::Memlock).current
 }
 
+/// Whether the kernel says that the wall clock is synchronised (`adjtimex(2)`). Setting the clock
+/// by hand makes it say no, until the daemon that synchronises it has looked.
+#[must_use]
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: a timex is numbers alone, for which all zeros are valid; zero `modes` only read.
+    let mut state: libc::timex = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer is to a timex that lives through the call.
+    let answer = unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut state) };
+    answer >= 0 && answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0
+}
+
 /// Takes over a listening Unix stream socket that the service manager left open at `fd`
 /// (`sd_listen_fds(3)`).
 ///
 /// # Errors
 /// Where the descriptor is not such a socket; it is closed then.
 pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
-    // SAFETY: only the descriptor's number is looked at, and it stays open.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    fstat(borrowed)?;
-    // SAFETY: the descriptor is open (just looked at) and was handed over by the service manager
-    // through LISTEN_FDS, which makes this process its owner; nothing else here takes it.
-    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    let owned = adopt(fd)?;
     let is_socket = FileType::from_raw_mode(fstat(&owned)?.st_mode) == FileType::Socket;
     if !is_socket
         || socket_domain(&owned)? != AddressFamily::UNIX
@@ -38,6 +44,19 @@ pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
         ));
     }
     Ok(UnixListener::from(owned))
+}
+
+/// Takes over a descriptor that the service manager left open (`sd_listen_fds(3)`).
+///
+/// # Errors
+/// Where there is no such descriptor.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: only the descriptor's number is looked at, and it stays open.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    fstat(borrowed)?;
+    // SAFETY: the descriptor is open (just looked at) and was handed over by the service manager
+    // through LISTEN_FDS, which makes this process its owner; nothing else here takes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Registers a descriptor with the running tokio runtime, to be waited on until it is readable.

@@ -177,6 +177,7 @@ fn network() -> impl Strategy<Value = (Network, Vec<Event>)> {
             now: Now {
                 stamp: Stamp(10_000),
                 period: KesPeriod(103),
+                is_trusted: true,
             },
             keys: 0,
             announcements: 0,

@@ -5,6 +5,8 @@
 //! and an earlier one skips what it does not know. Nothing here is secret: keys are named by
 //! their verification keys. `spec/control-rotation.cddl` specifies it.
 
+mod clock;
+
 use core::fmt;
 use std::collections::BTreeMap;
 
@@ -16,6 +18,8 @@ use crate::opcert::OpCert;
 use crate::period::{Evolution, KesPeriod};
 use crate::sum6kes::VerificationKey;
 use crate::unix_time::UnixTime;
+
+pub use clock::{ClockMode, ClockStatus, TimeSource};
 
 /// What to do with a key that waits in the pending slot already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
@@ -96,6 +100,9 @@ pub enum Request {
     /// Wipe the active key and tell the nodes to stop using it.
     #[n(6)]
     DropActive {},
+    /// Take the wall clock's time for right from now on.
+    #[n(7)]
+    ConfirmClock {},
 }
 
 impl Request {
@@ -110,6 +117,7 @@ impl Request {
             Self::Status {} => "status",
             Self::DropPending {} => "drop-pending",
             Self::DropActive {} => "drop-active",
+            Self::ConfirmClock {} => "confirm-clock",
         }
     }
 }
@@ -232,6 +240,8 @@ refusal_codes! {
     CounterTooLow = "counter-too-low",
     /// The certificate's last period has passed.
     Expired = "expired",
+    /// What was kept over a restart cannot be read by this agent, so it does nothing.
+    KeptUnread = "kept-unread",
     /// The request cannot be read, or this agent does not know it.
     NotUnderstood = "not-understood",
     /// The agent could not do it for want of locked memory.
@@ -323,6 +333,9 @@ pub struct Status {
     #[n(15)]
     #[cbor(default)]
     pub peers: Vec<PeerStatus>,
+    /// The clocks; `None` from an agent of before trusted time.
+    #[n(16)]
+    pub clock: Option<ClockStatus>,
 }
 
 impl Status {
@@ -649,6 +662,15 @@ mod tests {
                 last_answer: Some(note()),
                 hint: None,
             }],
+            clock: Some(ClockStatus {
+                mode: ClockMode::Strict,
+                source: Some(TimeSource::NothingBetter),
+                wall_clock: UnixTime(u64::MAX),
+                synchronised: false,
+                ahead_us: u64::MAX - 9,
+                behind_us: 0,
+                disagrees: true,
+            }),
         }
     }
 

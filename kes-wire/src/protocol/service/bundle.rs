@@ -6,7 +6,7 @@ use super::super::Reader;
 use crate::opcert::OpCert;
 use crate::period::Evolution;
 use crate::sum6kes::{SIGN_KEY_BYTES, SignKey};
-use crate::sys::memory::{LockError, LockedBytes};
+use crate::sys::memory::{LockError, LockedBytes, SecretBytes};
 
 /// Bytes of a key, its evolution and its certificate.
 pub(super) const BUNDLE_BYTES: usize = SIGN_KEY_BYTES + TAIL_BYTES;
@@ -25,9 +25,9 @@ pub struct KeyMessage<'a> {
 
 impl<'a> KeyMessage<'a> {
     /// The message for a key at its present evolution, behind a version's head.
-    pub(super) fn new<const HEAD: usize>(
+    pub(super) fn new<const HEAD: usize, S: SecretBytes<SIGN_KEY_BYTES>>(
         head: &[u8; HEAD],
-        key: &'a SignKey,
+        key: &'a SignKey<S>,
         opcert: &OpCert,
     ) -> Self {
         const { assert!(HEAD <= MOST_HEAD_BYTES) };

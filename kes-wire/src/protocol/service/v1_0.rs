@@ -8,15 +8,18 @@ use super::super::Reader;
 use super::bundle::{BUNDLE_BYTES, BundleReader};
 use super::{KeyMessage, MessageError, ReceivedKey, ServiceMessage};
 use crate::opcert::OpCert;
-use crate::sum6kes::SignKey;
-use crate::sys::memory::LockError;
+use crate::sum6kes::{SIGN_KEY_BYTES, SignKey};
+use crate::sys::memory::{LockError, SecretBytes};
 
 /// Bytes of a message.
 pub const KEY_BYTES: usize = BUNDLE_BYTES;
 
 /// The message for a key at its present evolution.
 #[must_use]
-pub fn key_message<'a>(key: &'a SignKey, opcert: &OpCert) -> KeyMessage<'a> {
+pub fn key_message<'a, S: SecretBytes<SIGN_KEY_BYTES>>(
+    key: &'a SignKey<S>,
+    opcert: &OpCert,
+) -> KeyMessage<'a> {
     KeyMessage::new(&[], key, opcert)
 }
 

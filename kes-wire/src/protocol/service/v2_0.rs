@@ -9,8 +9,8 @@ use super::bundle::{BUNDLE_BYTES, BundleReader};
 use super::{KeyMessage, MessageError, ReceivedKey, ServiceMessage};
 use crate::opcert::OpCert;
 use crate::protocol::stamp::Stamp;
-use crate::sum6kes::SignKey;
-use crate::sys::memory::LockError;
+use crate::sum6kes::{SIGN_KEY_BYTES, SignKey};
+use crate::sys::memory::{LockError, SecretBytes};
 
 /// Bytes of a message that carries a key.
 pub const KEY_BYTES: usize = HEAD_BYTES + BUNDLE_BYTES;
@@ -23,7 +23,11 @@ const TAG_DROPPED: u8 = 1;
 
 /// The message for a key at its present evolution.
 #[must_use]
-pub fn key_message<'a>(stamp: Stamp, key: &'a SignKey, opcert: &OpCert) -> KeyMessage<'a> {
+pub fn key_message<'a, S: SecretBytes<SIGN_KEY_BYTES>>(
+    stamp: Stamp,
+    key: &'a SignKey<S>,
+    opcert: &OpCert,
+) -> KeyMessage<'a> {
     KeyMessage::new(&head(TAG_KEY, stamp), key, opcert)
 }
 

@@ -5,8 +5,8 @@ use super::super::stamp::Stamp;
 use super::super::version::{SERVICE_0_4, SERVICE_1_0, SERVICE_2_0, VersionId};
 use super::{KeyMessage, MessageError, ServiceMessage, v1_0, v2_0};
 use crate::opcert::OpCert;
-use crate::sum6kes::SignKey;
-use crate::sys::memory::LockError;
+use crate::sum6kes::{SIGN_KEY_BYTES, SignKey};
+use crate::sys::memory::{LockError, SecretBytes};
 
 /// A settled service version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,12 @@ impl ServiceVersion {
 
     /// The message for a key at its present evolution.
     #[must_use]
-    pub fn key_message(self, stamp: Stamp, key: &SignKey, opcert: OpCert) -> KeyMessage<'_> {
+    pub fn key_message<S: SecretBytes<SIGN_KEY_BYTES>>(
+        self,
+        stamp: Stamp,
+        key: &SignKey<S>,
+        opcert: OpCert,
+    ) -> KeyMessage<'_> {
         match self {
             Self::V2_0 => v2_0::key_message(stamp, key, &opcert),
             Self::V1_0 => v1_0::key_message(key, &opcert),

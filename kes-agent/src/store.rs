@@ -1,0 +1,200 @@
+//! The keys' memory, taken back from the service manager or handed to it once.
+//!
+//! systemd's file descriptor store (`sd_notify(3)`, FDSTORE=1) keeps the memory's descriptor while
+//! the service restarts, for whatever reason, and lets go of it when the service is stopped. All
+//! this happens before the sockets open; afterwards a change of state touches memory alone.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kes_wire::sys::memory::LockError;
+use kes_wire::sys::region::RegionKind;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use sd_notify::NotifyState;
+
+use crate::kept::layout::SlotsRegion;
+use crate::kept::{Found, Kept, NotUsed};
+use crate::state::{Rules, State};
+use crate::vault::Vault;
+
+/// The name under which the service manager keeps the memory.
+pub const NAME: &str = "kes-agent-slots";
+
+/// How long the service manager may take to confirm that it has the memory.
+const CONFIRMATION_SECONDS: i64 = 5;
+
+/// Whether keys outlive the agent, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Survival {
+    /// The service manager keeps them: it gave them back, or says that it keeps descriptors.
+    Kept,
+    /// The service manager took them. It is one that does not say whether it keeps descriptors.
+    Handed,
+    /// No service manager started the agent.
+    NoManager,
+    /// The service manager does not keep descriptors, or did not confirm.
+    NotTaken(String),
+    /// There is no memory of memfd_secret to hand over.
+    NoSecretMemory(String),
+}
+
+/// Why the keys' memory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not even guarded memory.
+    #[error("the agent {0}")]
+    Lock(#[from] LockError),
+    /// The strong kind is required and cannot be had.
+    #[error(
+        "secret memory is required (memory = \"secret\") and cannot be had: {why}; {next}",
+        next = next_step_for_secret_memory()
+    )]
+    Required {
+        /// What the system says.
+        why: String,
+    },
+}
+
+/// What to do where there is no memfd_secret.
+#[must_use]
+pub fn next_step_for_secret_memory() -> &'static str {
+    "Linux 5.14 to 6.4 need the kernel parameter secretmem.enable=1; a container or a unit must \
+     allow the system call memfd_secret; `kes-agent check-host` says more"
+}
+
+/// The keys' memory, and what became of what was kept in it.
+pub struct Opened {
+    /// The vault.
+    pub vault: Vault,
+    /// Whether keys outlive the agent.
+    pub survival: Survival,
+    /// What an operator should know: sentences for the log and the status.
+    pub remarks: Vec<String>,
+}
+
+/// Takes the keys' memory back, or makes it and hands it over. `handed` is what the service
+/// manager gave under [`NAME`]; `on_disk` is what is known where nothing was kept; `secret_only`
+/// requires the strong kind.
+///
+/// # Errors
+/// [`StoreError`]
+pub fn open(
+    handed: Vec<OwnedFd>,
+    rules: Rules,
+    on_disk: Option<State>,
+    secret_only: bool,
+) -> Result<Opened, StoreError> {
+    let mut remarks = Vec::new();
+    for fd in handed {
+        let taken = SlotsRegion::adopt(&fd)
+            .map_err(|error| NotUsed::Damaged(error.to_string()))
+            .and_then(|region| Kept::take_back(region, &rules));
+        // Mapped, or of no use: this process needs no descriptor of it any more.
+        drop(fd);
+        match taken {
+            Ok((kept, found)) => {
+                remarks.extend(found.given_up.iter().cloned());
+                return Ok(Opened {
+                    vault: Vault::new(rules, kept, found),
+                    survival: Survival::Kept,
+                    remarks,
+                });
+            }
+            Err(why @ (NotUsed::Newer(_) | NotUsed::OtherPool(_))) => {
+                remarks.push(format!("nothing is served: the memory is {why}"));
+                return Ok(Opened {
+                    vault: Vault::unread(rules, Kept::guarded()?, why),
+                    survival: Survival::Kept,
+                    remarks,
+                });
+            }
+            Err(NotUsed::Damaged(reason)) => {
+                remarks.push(format!(
+                    "what was kept over the restart cannot be used and was wiped: {reason}"
+                ));
+                forget();
+            }
+        }
+    }
+    let (kept, survival) = fresh(secret_only)?;
+    let found = Found {
+        state: on_disk.unwrap_or_default(),
+        ..Found::nothing()
+    };
+    Ok(Opened {
+        vault: Vault::new(rules, kept, found),
+        survival,
+        remarks,
+    })
+}
+
+/// Fresh memory, handed over where that can be done.
+fn fresh(secret_only: bool) -> Result<(Kept, Survival), StoreError> {
+    match SlotsRegion::secret() {
+        Ok((region, fd)) => {
+            debug_assert_eq!(region.kind, RegionKind::Secret);
+            // The layout is there before anybody else has the memory.
+            let kept = Kept::fresh(region);
+            Ok((kept, hand_over(&fd)))
+        }
+        Err(error) if secret_only => Err(StoreError::Required {
+            why: error.to_string(),
+        }),
+        Err(error) => Ok((
+            Kept::guarded()?,
+            Survival::NoSecretMemory(error.to_string()),
+        )),
+    }
+}
+
+fn hand_over(memory: &OwnedFd) -> Survival {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Survival::NoManager;
+    }
+    let kept = std::env::var("FDSTORE").ok();
+    if kept.as_deref() == Some("0") {
+        return Survival::NotTaken(
+            "the unit lets the service manager keep no descriptors (FileDescriptorStoreMax=)"
+                .to_owned(),
+        );
+    }
+    let states = [NotifyState::FdStore, NotifyState::FdName(NAME)];
+    let handed = sd_notify::notify_with_fds(&states, &[memory.as_fd()]).and_then(|()| barrier());
+    match (handed, kept) {
+        (Ok(()), Some(_)) => Survival::Kept,
+        (Ok(()), None) => Survival::Handed,
+        (Err(error), _) => Survival::NotTaken(error.to_string()),
+    }
+}
+
+fn forget() {
+    let states = [NotifyState::FdStoreRemove, NotifyState::FdName(NAME)];
+    if let Err(error) = sd_notify::notify(&states) {
+        tracing::warn!("the service manager cannot be told to forget: {error}");
+    }
+}
+
+/// Waits until the service manager has taken all that it was sent before: it closes its end of a
+/// pipe then (`sd_notify(3)`, BARRIER=1).
+fn barrier() -> io::Result<()> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    send_barrier(theirs.as_fd())?;
+    drop(theirs);
+    let most = Timespec {
+        tv_sec: CONFIRMATION_SECONDS,
+        tv_nsec: 0,
+    };
+    let mut waits = [PollFd::new(&ours, PollFlags::empty())];
+    match poll(&mut waits, Some(&most))? {
+        0 => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the service manager did not confirm that it keeps the memory",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn send_barrier(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[pipe])
+}
