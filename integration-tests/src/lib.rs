@@ -1,7 +1,10 @@
 //! What the whole-system tests share.
 
+pub mod link;
 pub mod peers_harness;
 pub mod pool;
+pub mod scripted_peer;
 pub mod service_manager;
 pub mod session;
 pub mod shared;
+pub mod watcher;

@@ -1,11 +1,14 @@
 //! Several agents of one pool, as real programs, that follow one another.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::link::Link;
 
 /// How long anything may take before a test gives up. Nothing depends on its length.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +32,8 @@ pub fn programs() -> PathBuf {
 pub struct Network {
     folder: tempfile::TempDir,
     agents: Vec<Agent>,
+    /// Links between an agent and the one it follows, where they are not connected directly.
+    links: BTreeMap<(usize, usize), Link>,
 }
 
 struct Agent {
@@ -70,6 +75,7 @@ impl Network {
                     process: None,
                 })
                 .collect(),
+            links: BTreeMap::new(),
         };
         network.cold(&[
             "key-gen",
@@ -81,6 +87,35 @@ impl Network {
             "cold.counter",
         ]);
         network
+    }
+
+    /// The same, with a [`Link`] between each agent and each that it follows.
+    ///
+    /// # Panics
+    /// Where a program fails.
+    #[must_use]
+    pub fn linked(follows: Vec<Vec<usize>>) -> Self {
+        let mut network = Self::new(follows);
+        for (n, agent) in network.agents.iter().enumerate() {
+            for peer in &agent.follows {
+                let path = network.file(&link_name(n, *peer));
+                let link = Link::new(&path, &network.file(&format!("{peer}.service")));
+                network.links.insert((n, *peer), link);
+            }
+        }
+        network
+    }
+
+    /// The links, each with the agent that follows and the one that is followed.
+    #[must_use]
+    pub fn links(&self) -> &BTreeMap<(usize, usize), Link> {
+        &self.links
+    }
+
+    /// The service socket of agent `n`.
+    #[must_use]
+    pub fn service_path(&self, n: usize) -> PathBuf {
+        self.file(&format!("{n}.service"))
     }
 
     /// How many agents there are.
@@ -133,6 +168,8 @@ impl Network {
             .arg("run")
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
+            // Whether this machine's clock is synchronised is no matter of these tests.
+            .env("KES_AGENT_CLOCK", "trust")
             .args(["--cold-verification-key", "cold.vkey"])
             .args(["--genesis-file", "genesis.json"])
             .args(["--service-address", &format!("{n}.service")])
@@ -140,7 +177,12 @@ impl Network {
             .stderr(log.try_clone().expect("a descriptor"))
             .stdout(log);
         for peer in &self.agents[n].follows {
-            command.args(["--bootstrap-address", &format!("{peer}.service")]);
+            let address = if self.links.contains_key(&(n, *peer)) {
+                link_name(n, *peer)
+            } else {
+                format!("{peer}.service")
+            };
+            command.args(["--bootstrap-address", &address]);
         }
         self.agents[n].process = Some(command.spawn().expect("kes-agent"));
         wait("the agent answers", || self.status(n).is_some());
@@ -207,6 +249,16 @@ impl Network {
     /// # Panics
     /// Where one of the steps fails.
     pub fn install(&self, n: usize, counter: u64, start: u64) {
+        let output = self.try_install(n, counter, start);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// The same, where activating may be refused.
+    ///
+    /// # Panics
+    /// Where one of the steps before it fails.
+    #[must_use]
+    pub fn try_install(&self, n: usize, counter: u64, start: u64) -> Output {
         let output = self.command(n, &["keygen", "--replace"]);
         assert!(output.status.success(), "{output:?}");
         let output = self.command(
@@ -234,8 +286,7 @@ impl Network {
             "opcert.cert",
             "--force",
         ]);
-        let output = self.command(n, &["activate", "--opcert-file", "opcert.cert"]);
-        assert!(output.status.success(), "{output:?}");
+        self.command(n, &["activate", "--opcert-file", "opcert.cert"])
     }
 
     fn set_counter(&self, counter: u64) {
@@ -275,6 +326,10 @@ impl Network {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+}
+
+fn link_name(follower: usize, followed: usize) -> String {
+    format!("{follower}-{followed}.link")
 }
 
 /// Waits until `holds`.

@@ -256,6 +256,8 @@ impl Pool {
             .arg("run")
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
+            // Whether this machine's clock is synchronised is no matter of these tests.
+            .env("KES_AGENT_CLOCK", "trust")
             .env("KES_AGENT_CONTROL_PATH", self.path("control.socket"))
             .env("KES_AGENT_SERVICE_PATH", self.path("service.socket"))
             .env("KES_AGENT_GENESIS_FILE", self.path("genesis.json"))
@@ -466,7 +468,17 @@ impl Node {
     /// Where it cannot be run.
     #[must_use]
     pub fn start(pool: &Pool) -> Self {
+        Self::start_at(pool, "service.socket")
+    }
+
+    /// Starts a node of the pool at this service socket.
+    ///
+    /// # Panics
+    /// Where it cannot be run.
+    #[must_use]
+    pub fn start_at(pool: &Pool, socket: &str) -> Self {
         let mut command = pool.command(&["probe", "--follow", "--json"]);
+        command.env("KES_AGENT_SERVICE_PATH", pool.path(socket));
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()

@@ -5,7 +5,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use integration_tests::pool::{Pool, TestNetwork, program};
+use integration_tests::pool::{Agent, Pool, TestNetwork, program};
 
 struct Control {
     pool: Pool,
@@ -152,4 +152,49 @@ fn it_tries_again_as_often_as_it_is_told() {
         assert!(patient.join().unwrap().contains("Current KES period: 1000"));
         drop(agent);
     });
+}
+
+#[test]
+fn a_staged_key_is_replaced_where_the_settings_let_it() {
+    let control = Control::new();
+    let pool = &control.pool;
+    let setting = "KES_AGENT_REPLACE_STAGED";
+    let write = |line: &str| std::fs::write(pool.path("agent.toml"), line).unwrap();
+    // The flag, the environment and the file, each on its own and each against the next.
+    let with = |flag: &[&str], env: Option<&str>, file: &str| {
+        write(file);
+        let mut command = pool.agent_command();
+        command.args(["-F", "agent.toml"]).args(flag);
+        if let Some(value) = env {
+            command.env(setting, value);
+        }
+        let agent = Agent::spawn(command, &pool.path("control.socket"));
+        control.prints(&["gen-staged-key"]);
+        let staged = pool.status()["pending"]["vkey"].clone();
+        let again = control.output(&["gen-staged-key"]);
+        let is_replaced = pool.status()["pending"]["vkey"] != staged;
+        assert_eq!(again.status.success(), is_replaced, "{again:?}");
+        // Our own command asks before it replaces, whatever this setting says.
+        pool.cli(&["keygen"]).refused(6, "already-pending");
+        agent.stop("TERM");
+        is_replaced
+    };
+    let (on, off) = ("replace-staged = true", "replace-staged = false");
+    assert!(!with(&[], None, ""), "off by default");
+    assert!(with(&["--replace-staged"], None, ""));
+    assert!(with(&[], Some("true"), ""));
+    assert!(with(&[], None, on));
+    assert!(!with(&["--replace-staged=false"], Some("true"), on));
+    assert!(with(&["--replace-staged"], Some("false"), off));
+    assert!(!with(&[], Some("false"), on));
+
+    // A reload takes it over.
+    write(off);
+    let agent = Agent::start(pool, &["-F", "agent.toml"]);
+    control.prints(&["gen-staged-key"]);
+    control.fails(&["gen-staged-key"], 1);
+    write(on);
+    agent.signal("HUP");
+    agent.await_log("configuration reloaded");
+    control.prints(&["gen-staged-key"]);
 }

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kes_wire::genesis::Network;
-use kes_wire::protocol::control::rotation::{Answer, Note, Refusal, RefusalCode, Request, Status};
+use kes_wire::protocol::control::rotation::{
+    Answer, IfPending, Note, Refusal, RefusalCode, Request, Status,
+};
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::clock;
 use crate::control;
@@ -38,6 +40,8 @@ pub struct Agent {
     vault: RefCell<Vault>,
     nodes: Rc<RefCell<Nodes>>,
     peers: RefCell<Peers>,
+    /// Whether a control client of a deployed version may replace a staged key.
+    replace_staged: Cell<bool>,
     time: RefCell<TrustedTime>,
     /// Where there is a state directory.
     marks: RefCell<Option<Keeper>>,
@@ -46,6 +50,8 @@ pub struct Agent {
     /// What was last said of the time: the period and whether it is trusted, and whether the wall
     /// clock disagrees.
     said: Cell<Option<(Now, bool)>>,
+    /// One command at a time.
+    command: Semaphore,
 }
 
 impl Agent {
@@ -64,12 +70,29 @@ impl Agent {
             vault: RefCell::new(vault),
             nodes: Rc::default(),
             peers: RefCell::default(),
+            replace_staged: Cell::default(),
             time: RefCell::new(time),
             marks: RefCell::new(marks),
             boot_id,
             surroundings,
             said: Cell::default(),
+            command: Semaphore::new(1),
         }
+    }
+
+    /// What becomes of a staged key when a client of a deployed version generates again.
+    #[must_use]
+    pub fn if_staged(&self) -> IfPending {
+        if self.replace_staged.get() {
+            IfPending::Replace
+        } else {
+            IfPending::Refuse
+        }
+    }
+
+    /// Lets clients of deployed versions replace a staged key, or not.
+    pub fn let_replace_staged(&self, allowed: bool) {
+        self.replace_staged.set(allowed);
     }
 
     /// The connected nodes.
@@ -281,6 +304,14 @@ impl Agent {
             Answer::Done { .. } => Ok(()),
             Answer::Refused { refusal } => Err(refusal.code),
         }
+    }
+
+    /// Waits for a command's turn, which ends when what this gives is dropped. Each of many
+    /// clients that all command at once goes to the end of the queue after its turn, so that a
+    /// node waits for one command at most.
+    pub async fn commands_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.command.acquire().await.ok()
     }
 
     /// The pending key's verification key.

@@ -2,7 +2,7 @@
 //!
 //! Where the reference loses keys, ours does not: a failed install leaves the staged (pending)
 //! key; generating over one is refused by the means that these versions have, an answer without a
-//! key; counters, periods and expiry are checked and answered with the nearest code.
+//! key, unless `replace-staged` allows it; counters, periods and expiry are checked and answered with the nearest code.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use kes_wire::protocol::control::deployed::{
     AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo, PeerConnection, PeerInfo,
 };
 use kes_wire::protocol::control::rotation::{
-    IfPending, ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request, Status,
+    ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request,
 };
 use kes_wire::protocol::result::ResultCode;
 use kes_wire::protocol::stamp::Stamp;
@@ -39,7 +39,9 @@ pub async fn serve(
             Ok(Ok(Some(request))) => request,
             Ok(Err(error)) => return Err(error.into()),
         };
+        let turn = agent.commands_turn().await;
         let answer = carry_out(&agent, request, peer).await;
+        drop(turn);
         match timeout(REPLY_DEADLINE, client.reply(&answer)).await {
             Err(_) => return Err(Ending::Silent),
             Ok(sent) => sent?,
@@ -53,12 +55,16 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
     match request {
         DeployedRequest::GenStagedKey => {
             let done = ours(Request::Keygen {
-                if_pending: IfPending::Refuse,
+                if_pending: agent.if_staged(),
             })
             .await;
             DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
         }
-        DeployedRequest::QueryStagedKey => DeployedAnswer::StagedKey(agent.pending_vkey()),
+        DeployedRequest::QueryStagedKey => {
+            let (pid, uid, command) = (peer.pid, peer.uid, "export-verkey");
+            tracing::info!(pid, uid, command, "command carried out, nothing changed");
+            DeployedAnswer::StagedKey(agent.pending_vkey())
+        }
         DeployedRequest::DropStagedKey => {
             // The answer is the same whether there was one or not.
             let _ = ours(Request::DropPending {}).await;
@@ -85,7 +91,11 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
             };
             DeployedAnswer::Result(code)
         }
-        DeployedRequest::Info => DeployedAnswer::Info(Box::new(info(agent))),
+        DeployedRequest::Info => {
+            let (pid, uid, command) = (peer.pid, peer.uid, "status");
+            tracing::debug!(pid, uid, command, "command carried out");
+            DeployedAnswer::Info(Box::new(info(agent)))
+        }
     }
 }
 
@@ -123,7 +133,7 @@ fn info(agent: &Agent) -> AgentInfo {
             seconds(status.period_started_at),
             seconds(status.period_ends_at),
         )),
-        peers: peers(&status),
+        peers: peers(&agent.peers().borrow().list(state)),
     })
 }
 
@@ -149,7 +159,7 @@ fn installed(state: &State) -> Option<InstalledInfo> {
     }
 }
 
-fn peers(status: &Status) -> Vec<PeerInfo> {
+fn peers(peers: &[PeerStatus]) -> Vec<PeerInfo> {
     let show = |peer: &PeerStatus| PeerInfo {
         address: peer.address.clone(),
         connection: match peer.state {
@@ -158,7 +168,7 @@ fn peers(status: &Status) -> Vec<PeerInfo> {
             PeerState::Down { .. } => PeerConnection::Down,
         },
     };
-    status.peers.iter().map(show).collect()
+    peers.iter().map(show).collect()
 }
 
 fn seconds(time: UnixTime) -> i64 {

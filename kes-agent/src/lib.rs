@@ -16,6 +16,7 @@ macro_rules! crash_point {
 }
 
 pub mod agent;
+pub mod check_host;
 pub mod clock;
 pub mod config;
 pub mod control;

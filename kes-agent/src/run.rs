@@ -160,6 +160,7 @@ async fn serve(
         boot_id,
         surroundings,
     ));
+    agent.let_replace_staged(config.replace_staged);
     // What is due is done before anybody is served.
     agent.turn();
     let doors = Doors::new(&config);
@@ -180,6 +181,7 @@ async fn serve(
             }
             _ = hangup.recv() => {
                 if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
+                    agent.let_replace_staged(new.replace_staged);
                     doors.reload(&new);
                     followed.follow(&new.bootstrap_paths, &agent, &connections);
                 }
@@ -224,6 +226,10 @@ fn reload(
                 tracing::error!(
                     "another cold key or network: restart needed, the keys are kept until then"
                 );
+            }
+            if config.sandbox != started_with.sandbox || config.state_dir != started_with.state_dir
+            {
+                tracing::warn!("sandbox and state-dir are taken over at the next start alone");
             }
             tracing::info!("configuration reloaded");
             Some(config)

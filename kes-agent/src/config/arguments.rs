@@ -21,7 +21,22 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent in the foreground until SIGTERM or SIGINT
-    Run(RunArguments),
+    Run(Box<RunArguments>),
+    /// Look at what this host offers for the protection of keys, and say what to do where it falls
+    /// short
+    ///
+    /// Exit code: 0 where all is well, 1 where there is something to do. Run it as the agent's
+    /// user (runuser -u kes-agent -- kes-agent check-host): limits are looked at as they are for
+    /// whoever runs it.
+    CheckHost(CheckHostArguments),
+}
+
+/// Options of `kes-agent check-host`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CheckHostArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Settings of `kes-agent run`. Each is taken from, in this order: the option, the environment,
@@ -42,6 +57,19 @@ pub struct RunArguments {
     /// [env: KES_AGENT_BOOTSTRAP_PATHS=PATH:PATH...]
     #[arg(short, long, value_name = "PATH")]
     pub bootstrap_address: Vec<PathBuf>,
+
+    /// Let a control client of a deployed version, such as kes-agent-control, replace a staged key
+    /// by generating again, as the reference agent does; the replaced key is lost, so without
+    /// this such a client is refused [in a configuration file: replace-staged]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "KES_AGENT_REPLACE_STAGED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub replace_staged: Option<bool>,
 
     /// The pool's cold verification key (cold.vkey); required, here or in a configuration file
     #[arg(long, value_name = "FILE", env = "KES_AGENT_COLD_VK")]

@@ -20,6 +20,7 @@ pub(super) struct FileSettings {
     pub(super) service_path: Option<String>,
     pub(super) control_path: Option<String>,
     pub(super) bootstrap_paths: Option<Vec<PathBuf>>,
+    pub(super) replace_staged: Option<bool>,
     pub(super) cold_vkey: Option<PathBuf>,
     pub(super) genesis_file: Option<PathBuf>,
     pub(super) shelley_start_slot: Option<u64>,

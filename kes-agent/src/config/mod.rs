@@ -34,6 +34,8 @@ pub struct Config {
     pub control_path: Option<PathBuf>,
     /// Service sockets of the peer agents to follow, each once.
     pub bootstrap_paths: Vec<PathBuf>,
+    /// Whether a control client of a deployed version may replace a staged key.
+    pub replace_staged: bool,
     /// The pool's identity: certificates must be signed by it.
     pub cold_vkey: ColdVerificationKey,
     /// The network's parameters.
@@ -203,6 +205,7 @@ impl Config {
                 user: setting!(user, user),
                 group: setting!(group, group),
             },
+            replace_staged: setting!(replace_staged, replace_staged).unwrap_or(false),
             service_access,
             control_access,
             limits,
