@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build check test soak demo bench install clean
+.PHONY: help build check test test-programs soak demo bench install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,12 +24,17 @@ check: ## Format, lints, documentation, licences
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check; \
 	 else echo 'cargo-deny is not installed: advisories were not checked'; fi
 
-test: ## Run all tests
-	$(CARGO) build --workspace --bins --locked
+test: test-programs ## Run all tests
 	$(CARGO) test --workspace --locked
 
-soak: ## Longer runs of the peer networks (KES_PEERS_STEPS, KES_PEERS_SEED)
+# The agent with a clock that tests turn is built first and put aside, so that the programs that are
+# tested otherwise, and those that are shipped, do not have it.
+test-programs:
+	$(CARGO) build -p kes-agent --features for-tests --locked
+	cp target/debug/kes-agent target/debug/kes-agent-for-tests
 	$(CARGO) build --workspace --bins --locked
+
+soak: test-programs ## Longer runs of the peer networks (KES_PEERS_STEPS, KES_PEERS_SEED)
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
 
 demo: ## Watch a rotation: agent, cold key, node

@@ -142,7 +142,7 @@ is_another_process() {
 kill_agent() {
     local pid
     pid=$(main_pid)
-    in_ kill -KILL "$pid" && until_true 30 is_another_process "$pid"
+    in_ systemctl kill --kill-who=main --signal=KILL kes-agent && until_true 30 is_another_process "$pid"
 }
 
 # How many descriptors systemd keeps for the agent.

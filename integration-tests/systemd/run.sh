@@ -102,7 +102,7 @@ hang() {
     pid=$(main_pid)
     sleep 5
     [ "$(main_pid)" = "$pid" ] || { echo "killed although it works"; return 1; }
-    in_ kill -STOP "$pid"
+    in_ systemctl kill --kill-who=main --signal=STOP kes-agent
     until_true 30 is_another_process "$pid"
 }
 after 'a hang, ended by the watchdog' hang
@@ -128,7 +128,7 @@ check 'after a reload: the same key' [ "$after_reload" = "$expected" ]
 
 waits_through() {
     drop_in slow '[Service]' 'RestartSec=3s'
-    in_ kill -KILL "$(main_pid)"
+    in_ systemctl kill --kill-who=main --signal=KILL kes-agent
     until_true 10 is_restarting || return 1
     # Refused if nobody listened; otherwise answered by the next agent.
     cli status --json >"$work/status"

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use integration_tests::pool::{Pool, TestNetwork, program, until};
 use integration_tests::service_manager::ServiceManager;
@@ -113,6 +114,18 @@ fn only_the_main_process_is_listened_to() {
     stranger.send(b"STATUS=from a stranger").unwrap();
     until("a complaint", || manager.complaints().pop());
     assert_eq!(statuses(&manager).len(), 1);
+}
+
+#[test]
+fn the_agent_feeds_the_watchdog() {
+    let pool = Pool::new(TestNetwork::default());
+    let mut manager =
+        ServiceManager::of_agent(&pool, &[]).with_watchdog(Duration::from_millis(200));
+    manager.start();
+    let mut seen = 0;
+    for _ in 0..3 {
+        seen = manager.await_notification("WATCHDOG=1", seen);
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::clock;
 use crate::control;
@@ -50,6 +50,8 @@ pub struct Agent {
     /// What was last said of the time: the period and whether it is trusted, and whether the wall
     /// clock disagrees.
     said: Cell<Option<(Now, bool)>>,
+    /// One command at a time.
+    command: Semaphore,
 }
 
 impl Agent {
@@ -74,6 +76,7 @@ impl Agent {
             boot_id,
             surroundings,
             said: Cell::default(),
+            command: Semaphore::new(1),
         }
     }
 
@@ -301,6 +304,14 @@ impl Agent {
             Answer::Done { .. } => Ok(()),
             Answer::Refused { refusal } => Err(refusal.code),
         }
+    }
+
+    /// Waits for a command's turn, which ends when what this gives is dropped. Each of many
+    /// clients that all command at once goes to the end of the queue after its turn, so that a
+    /// node waits for one command at most.
+    pub async fn commands_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.command.acquire().await.ok()
     }
 
     /// The pending key's verification key.

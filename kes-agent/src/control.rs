@@ -68,7 +68,9 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
             }
             Ok(Err(error)) => return Err(error.into()),
         };
+        let turn = agent.commands_turn().await;
         let mut answer = agent.answer(&request);
+        drop(turn);
         agent.settle(&mut answer).await;
         log(&request, &answer, peer);
         reply(&mut client, &answer).await?;
@@ -82,17 +84,21 @@ async fn reply(client: &mut ControlServer, answer: &Answer) -> Result<(), Ending
     }
 }
 
-/// Every command leaves a line: who, what, and how it ended.
+/// Every command leaves a line: who, what, and how it ended. A status that was given is for
+/// debugging: monitoring asks for one all the time.
 pub(crate) fn log(request: &Request, answer: &Answer, peer: Peer) {
     let (pid, uid, command) = (peer.pid, peer.uid, request.name());
-    match answer {
-        Answer::Done { changed: true, .. } => {
+    match (answer, request) {
+        (Answer::Done { .. }, Request::Status {}) => {
+            tracing::debug!(pid, uid, command, "command carried out");
+        }
+        (Answer::Done { changed: true, .. }, _) => {
             tracing::info!(pid, uid, command, "command carried out");
         }
-        Answer::Done { changed: false, .. } => {
-            tracing::debug!(pid, uid, command, "command carried out, nothing changed");
+        (Answer::Done { changed: false, .. }, _) => {
+            tracing::info!(pid, uid, command, "command carried out, nothing changed");
         }
-        Answer::Refused { refusal } => {
+        (Answer::Refused { refusal }, _) => {
             tracing::warn!(pid, uid, command, code = %refusal.code, "command refused: {}",
                 refusal.sentence);
         }

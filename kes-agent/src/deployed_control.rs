@@ -39,7 +39,9 @@ pub async fn serve(
             Ok(Ok(Some(request))) => request,
             Ok(Err(error)) => return Err(error.into()),
         };
+        let turn = agent.commands_turn().await;
         let answer = carry_out(&agent, request, peer).await;
+        drop(turn);
         match timeout(REPLY_DEADLINE, client.reply(&answer)).await {
             Err(_) => return Err(Ending::Silent),
             Ok(sent) => sent?,
@@ -58,7 +60,11 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
             .await;
             DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
         }
-        DeployedRequest::QueryStagedKey => DeployedAnswer::StagedKey(agent.pending_vkey()),
+        DeployedRequest::QueryStagedKey => {
+            let (pid, uid, command) = (peer.pid, peer.uid, "export-verkey");
+            tracing::info!(pid, uid, command, "command carried out, nothing changed");
+            DeployedAnswer::StagedKey(agent.pending_vkey())
+        }
         DeployedRequest::DropStagedKey => {
             // The answer is the same whether there was one or not.
             let _ = ours(Request::DropPending {}).await;
@@ -85,7 +91,11 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
             };
             DeployedAnswer::Result(code)
         }
-        DeployedRequest::Info => DeployedAnswer::Info(Box::new(info(agent))),
+        DeployedRequest::Info => {
+            let (pid, uid, command) = (peer.pid, peer.uid, "status");
+            tracing::debug!(pid, uid, command, "command carried out");
+            DeployedAnswer::Info(Box::new(info(agent)))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ macro_rules! crash_point {
 }
 
 pub mod agent;
+pub mod check_host;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -41,3 +42,4 @@ pub mod status;
 pub mod store;
 pub mod trusted_time;
 pub mod vault;
+pub mod watchdog;

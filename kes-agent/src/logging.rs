@@ -3,6 +3,9 @@
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -15,13 +18,34 @@ use crate::config::levels::{LogFormat, LogLevel, LogTarget};
 
 /// Lines that may wait for a slow reader before further ones are dropped.
 const QUEUED_LINES: usize = 4096;
+/// How long a slow reader may take over what is queued when the agent ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Where the system's log daemon listens.
 const SYSLOG: &str = "/dev/log";
 
 /// The open log. What is still queued is written when it is dropped.
 pub struct Log {
     level: Option<reload::Handle<LevelFilter, Registry>>,
-    _writer: Option<WorkerGuard>,
+    writer: Option<WorkerGuard>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // The writer waits a second for a blocked reader and then prints a complaint to standard
+        // output, which may be what is blocked: its end must not be waited for for ever.
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        let (ended, end) = mpsc::channel();
+        let ending = thread::Builder::new().spawn(move || {
+            drop(writer);
+            let _ = ended.send(());
+        });
+        if ending.is_ok() {
+            // What is not written by then is lost, like what did not fit the queue.
+            let _ = end.recv_timeout(FAREWELL);
+        }
+    }
 }
 
 impl Log {
@@ -34,7 +58,7 @@ impl Log {
             LogTarget::Null => {
                 return Ok(Self {
                     level: None,
-                    _writer: None,
+                    writer: None,
                 });
             }
             LogTarget::Stdout => queue(io::stdout()),
@@ -58,7 +82,7 @@ impl Log {
             .init();
         Ok(Self {
             level: Some(handle),
-            _writer: Some(guard),
+            writer: Some(guard),
         })
     }
 

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kes_agent::config::Config;
-use kes_agent::config::arguments::{Arguments, Command};
+use kes_agent::config::arguments::{Arguments, Command, RunArguments};
 use kes_agent::logging::Log;
-use kes_agent::{clock, identity, process, run};
+use kes_agent::{check_host, clock, identity, process, run};
 
 /// The settings are wrong.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -14,7 +14,13 @@ const EXIT_CONFIGURATION: u8 = 2;
 const EXIT_START: u8 = 1;
 
 fn main() -> ExitCode {
-    let Command::Run(arguments) = Arguments::parse().command;
+    match Arguments::parse().command {
+        Command::Run(arguments) => run_agent(&arguments),
+        Command::CheckHost(arguments) => check_host::run(arguments.json),
+    }
+}
+
+fn run_agent(arguments: &RunArguments) -> ExitCode {
     let resolve = || Config::resolve(arguments.clone());
     let config = match resolve() {
         Ok(config) => config,

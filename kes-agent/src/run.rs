@@ -30,7 +30,7 @@ use crate::state::Rules;
 use crate::status::Surroundings;
 use crate::store::{self, StoreError};
 use crate::trusted_time::TrustedTime;
-use crate::{control, peers, service, status};
+use crate::{control, peers, service, status, watchdog};
 
 /// How long connections may take to end when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -227,6 +227,10 @@ fn reload(
                     "another cold key or network: restart needed, the keys are kept until then"
                 );
             }
+            if config.sandbox != started_with.sandbox || config.state_dir != started_with.state_dir
+            {
+                tracing::warn!("sandbox and state-dir are taken over at the next start alone");
+            }
             tracing::info!("configuration reloaded");
             Some(config)
         }
@@ -309,6 +313,7 @@ async fn upkeep(agent: &Agent, alarm: &Alarm) -> io::Error {
     tokio::select! {
         failure = turn_periods(agent, alarm) => failure,
         never = tell_status(agent) => match never {},
+        never = watchdog::feed() => match never {},
     }
 }
 

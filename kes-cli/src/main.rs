@@ -15,6 +15,9 @@ use clap::Parser;
 
 use arguments::{Arguments, Cold, Command};
 use commands::{cold, probe, rotation};
+use exit::Exit;
+use failure::Failure;
+use output::Report;
 
 fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
@@ -26,7 +29,24 @@ fn main() -> ExitCode {
     }
     let Arguments { json, command } = Arguments::parse();
     let stdout_taken = command.takes_stdout();
-    let outcome = match &command {
+    let outcome = closed_to_others().and_then(|()| carry_out(&command, json));
+    output::finish(outcome, json, stdout_taken)
+}
+
+/// Some commands hold a secret; all of them are protected, so that none is forgotten.
+fn closed_to_others() -> Result<(), Failure> {
+    kes_wire::process::close_to_others().map_err(|error| {
+        Failure::new(
+            Exit::Failure,
+            "not-protected",
+            format!("this process cannot be closed to other processes and to core dumps: {error}"),
+            "check what restricts this program (a container's seccomp profile?) and try again",
+        )
+    })
+}
+
+fn carry_out(command: &Command, json: bool) -> Result<Report, Failure> {
+    match command {
         Command::Keygen(args) => rotation::keygen(args),
         Command::ExportVerkey(args) => rotation::export_verkey(args),
         Command::ImportOpcert(args) => rotation::import_opcert(args),
@@ -39,6 +59,5 @@ fn main() -> ExitCode {
         Command::Cold(Cold::KeyGen(args)) => cold::key_gen(args),
         Command::Cold(Cold::IssueOpCert(args)) => cold::issue_op_cert(args),
         Command::Cold(Cold::NewCounter(args)) => cold::new_counter(args),
-    };
-    output::finish(outcome, json, stdout_taken)
+    }
 }

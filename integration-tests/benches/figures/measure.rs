@@ -56,6 +56,17 @@ pub(crate) fn nanoseconds(duration: Duration) -> f64 {
 
 /// The middle one; of an even number, the upper of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    at_share(&mut values, 0.5)
+}
+
+/// The value that this share of the values stands below: 0.5 gives the median, 0.95 is called p95.
+pub(crate) fn at_share(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    let at = (values.len() as f64 * share) as usize;
+    values[at.min(values.len() - 1)]
 }

@@ -49,9 +49,10 @@ impl Row {
         }
     }
 
-    /// The value as a multiple of what it stands against.
+    /// The value as a multiple of what it stands against; there is none of nothing.
     fn ratio(&self) -> Option<f64> {
-        self.against.map(|(_, theirs)| self.value / theirs)
+        let ratio = self.against.map(|(_, theirs)| self.value / theirs);
+        ratio.filter(|ratio| ratio.is_finite())
     }
 
     fn holds(&self) -> Option<bool> {
@@ -84,9 +85,9 @@ impl Row {
         match self.goal {
             Goal::TimesFaster(_) => format!("{:.2} times faster", theirs / self.value),
             Goal::AtMostMore(_) => format!("{:+.2} {}", self.value - theirs, self.unit),
-            Goal::None | Goal::AtMostTimes(_) | Goal::AtMost(_) => {
-                format!("{:.3} times", self.value / theirs)
-            }
+            Goal::None | Goal::AtMostTimes(_) | Goal::AtMost(_) => self
+                .ratio()
+                .map_or_else(String::new, |ratio| format!("{ratio:.3} times")),
         }
     }
 

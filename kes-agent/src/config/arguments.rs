@@ -21,7 +21,22 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent in the foreground until SIGTERM or SIGINT
-    Run(RunArguments),
+    Run(Box<RunArguments>),
+    /// Look at what this host offers for the protection of keys, and say what to do where it falls
+    /// short
+    ///
+    /// Exit code: 0 where all is well, 1 where there is something to do. Run it as the agent's
+    /// user (runuser -u kes-agent -- kes-agent check-host): limits are looked at as they are for
+    /// whoever runs it.
+    CheckHost(CheckHostArguments),
+}
+
+/// Options of `kes-agent check-host`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CheckHostArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Settings of `kes-agent run`. Each is taken from, in this order: the option, the environment,

@@ -174,11 +174,11 @@ fn limited() -> [(i64, Conditions); 9] {
         (
             libc::SYS_ioctl,
             vec![
-                equals(1, libc::FIONBIO),
-                equals(1, libc::FIOCLEX),
-                equals(1, libc::FIONREAD),
+                equals(1, request(libc::FIONBIO)),
+                equals(1, request(libc::FIOCLEX)),
+                equals(1, request(libc::FIONREAD)),
                 // Whether standard output is a terminal.
-                equals(1, libc::TCGETS),
+                equals(1, request(libc::TCGETS)),
             ],
         ),
         (
@@ -198,6 +198,12 @@ fn limited() -> [(i64, Conditions); 9] {
 /// A constant of the C library as the kernel's registers have it.
 fn number(constant: libc::c_int) -> u64 {
     u64::from(constant.unsigned_abs())
+}
+
+/// The same of a request to a device, whose type is another in other C libraries.
+#[allow(clippy::unnecessary_cast)]
+fn request(constant: libc::Ioctl) -> u64 {
+    constant as u64
 }
 
 /// The argument's low half, all that an int has, is this.
