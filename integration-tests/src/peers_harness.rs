@@ -382,7 +382,8 @@ pub fn wait(what: &str, holds: impl FnMut() -> bool) {
     assert!(within_patience(holds), "waited in vain: {what}");
 }
 
-fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
+/// Waits until `holds`, and says whether it ever did.
+pub fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
         if holds() {

@@ -7,7 +7,7 @@
 //! protocol's description and not from the agent's code.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use integration_tests::peers_harness::{Network, wait};
+use integration_tests::peers_harness::{Network, wait, within_patience};
 use integration_tests::watcher::{Served, Watcher};
 
 /// The period by this machine's clock; an hour each.
@@ -251,13 +251,43 @@ impl Run {
         let settled = self.network.links().keys().all(|(follower, followed)| {
             match (before[*followed], before[*follower]) {
                 (Some(theirs), Some(ours)) => !replaces(theirs, ours),
-                (Some(_), None) => false,
+                (Some(theirs), None) => self.remembers_better(*follower, *followed, theirs),
                 (None, _) => true,
             }
         });
         // Nothing was under way while this was looked at.
         std::thread::sleep(std::time::Duration::from_millis(20));
         settled && self.newest() == before
+    }
+
+    /// Whether an agent that lost its key declines this state by what it remembers: a drop, or a
+    /// later key of a higher counter.
+    fn remembers_better(&self, n: usize, peer: usize, theirs: Served) -> bool {
+        let Some(status) = self.network.status(n) else {
+            return false;
+        };
+        let link = format!("{n}-{peer}.link");
+        let peers = status["peers"].as_array().unwrap();
+        let entry = peers.iter().find(|entry| entry["address"] == *link);
+        let answer = entry.and_then(|entry| entry["last_answer"]["code"].as_str());
+        let mark = status["counter_high_water_mark"].as_u64();
+        match (answer, theirs) {
+            (Some("older"), Served::Key { opcert, .. }) => Some(opcert.counter) < mark,
+            (Some("dropped-since"), Served::Key { stamp, .. }) => stamp <= self.dropped[n],
+            (Some("older"), Served::Dropped { .. }) => mark.is_some(),
+            _ => false,
+        }
+    }
+
+    /// What each agent says and each node has, for a person to look at.
+    fn shown(&self) -> Vec<String> {
+        let all = self.newest().into_iter().enumerate();
+        all.map(|(n, newest)| {
+            let peers = self.network.status(n).map(|status| status["peers"].clone());
+            let (held, dropped) = (self.network.held(n), self.dropped[n]);
+            format!("agent {n}: {held}, knows a drop of {dropped}; node: {newest:?}; {peers:?}")
+        })
+        .collect()
     }
 
     /// Those that differ refuse each other by rule, and their operators are told so.
@@ -335,9 +365,12 @@ fn converges(shape: &str, follows: Vec<Vec<usize>>) {
     for n in 0..all {
         run.network.set_clock(n, 180 * MINUTE);
     }
-    wait("nobody to have what another would take", || {
-        run.is_settled()
-    });
+    let is_settled = within_patience(|| run.is_settled());
+    assert!(
+        is_settled,
+        "somebody has what another would take: {:#?}",
+        run.shown()
+    );
     let told = run.refusals_are_told();
     println!("{shape}: {told} links between two that refuse each other");
     // An operator settles it: the highest counter, and the newest stamp.
