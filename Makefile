@@ -31,7 +31,7 @@ test: test-programs ## Run all tests
 # tested otherwise, and those that are shipped, do not have it.
 test-programs:
 	$(CARGO) build -p kes-agent --features for-tests --locked
-	cp target/debug/kes-agent target/debug/kes-agent-for-tests
+	cp -f target/debug/kes-agent target/debug/kes-agent-for-tests
 	$(CARGO) build --workspace --bins --locked
 
 soak: test-programs ## Longer runs of the peer networks (KES_PEERS_STEPS, KES_PEERS_SEED)
