@@ -5,6 +5,8 @@ pub mod cold;
 pub mod envelope;
 pub mod files;
 pub mod genesis;
+#[cfg(feature = "hot-key")]
+pub mod hot_key;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod opcert;

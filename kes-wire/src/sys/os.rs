@@ -1,11 +1,17 @@
 //! The operating system: limits, inherited sockets.
 
+#[cfg(feature = "net")]
 use std::io;
+#[cfg(feature = "net")]
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+#[cfg(feature = "net")]
 use std::os::unix::net::UnixListener;
 
+#[cfg(feature = "net")]
 use rustix::fs::{FileType, fstat};
+#[cfg(feature = "net")]
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+#[cfg(feature = "net")]
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, getrlimit};
 
@@ -19,6 +25,7 @@ pub fn locked_memory_limit() -> Option<u64> {
 ///
 /// # Errors
 /// Where the descriptor is not such a socket; it is closed then.
+#[cfg(feature = "net")]
 pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
     // SAFETY: only the descriptor's number is looked at, and it stays open.
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
@@ -53,7 +60,7 @@ pub fn wait_on(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
         .map_err(io::Error::from)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "net"))]
 mod tests {
     use super::*;
     use std::os::fd::IntoRawFd;
