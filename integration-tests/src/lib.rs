@@ -2,5 +2,6 @@
 
 pub mod peers_harness;
 pub mod pool;
+pub mod pretended_agent;
 pub mod session;
 pub mod shared;
