@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build check test soak demo bench install clean
+.PHONY: help build check test soak model demo bench install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -28,12 +28,18 @@ test: ## Run all tests
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked
 
-soak: ## Longer runs of the peer networks (KES_PEERS_STEPS, KES_PEERS_SEED)
+soak: ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
 	$(CARGO) build --workspace --bins --locked
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-2000} $(CARGO) test --locked -p integration-tests --test peers
+	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
+	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
+
+model: ## Check every interleaving of the hot key's swaps, turns and wipes (tests check most)
+	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
 
 demo: ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked --bins
+	$(CARGO) build --release --locked -p kes-wire --example forging_node
 	sh integration-tests/demo.sh target/release
 
 bench: ## Measure; figures go to target/bench/report.json

@@ -2,7 +2,8 @@
 //! never wait for it.
 //!
 //! A [`HotKey`] is the forging side. [`HotKey::sign`] gives a signature and the certificate it
-//! belongs to from one and the same bundle; it reads one pointer, takes no lock and needs no
+//! belongs to from one and the same bundle, and [`HotKey::sign_with`] lets the message be made of
+//! that certificate, as a block header is; both read one pointer, take no lock and need no
 //! runtime. A [`Receiving`] is the other side, the one owner of everything that can evolve: it
 //! connects, checks what the agent sends, prepares the next evolution ahead and lets go of the past
 //! one. It runs on a plain thread ([`Receiving::on_thread`]) or as a tokio task
@@ -219,7 +220,10 @@ impl HotKey {
         Ok((hot_key, receiving))
     }
 
-    /// Signs `message` (a block header's body) at `period`, the KES period of the block's slot.
+    /// Signs `message` at `period`.
+    ///
+    /// For a message that has the certificate in it, as a block header's body does, use
+    /// [`Self::sign_with`].
     ///
     /// Costs what an Ed25519 signature costs. It takes no lock: not while a key is swapped, and
     /// not at a turn. The first call on a thread locks 16 KiB for its secret stack; see
@@ -228,13 +232,38 @@ impl HotKey {
     /// # Errors
     /// [`SignError`], by reason.
     pub fn sign(&self, period: KesPeriod, message: &[u8]) -> Result<Signed, SignError> {
+        self.sign_with(period, |_| message)
+            .map(|(signed, _)| signed)
+    }
+
+    /// Signs a message that is made with the certificate of the key that signs it, and gives both.
+    ///
+    /// A block header's body names the certificate, and the signature over that body is by the
+    /// certificate's key: a swap between reading the one and signing with the other would make an
+    /// invalid block. Here both come from one bundle. `period` is that of the block's slot.
+    ///
+    /// `message` should be quick: as long as it runs, a key that was let go meanwhile stays in
+    /// memory.
+    ///
+    /// # Errors
+    /// [`SignError`], by reason; `message` was not called then, unless it is
+    /// [`SignError::Lock`].
+    pub fn sign_with<M: AsRef<[u8]>>(
+        &self,
+        period: KesPeriod,
+        message: impl FnOnce(&OpCert) -> M,
+    ) -> Result<(Signed, M), SignError> {
         let stage = self.shared.stages.at(period);
         match &stage.content {
-            Content::Key(signing) if stage.period == period => Ok(Signed {
-                signature: signing.signer.sign(message)?,
-                opcert: signing.opcert,
-                evolution: signing.signer.evolution(),
-            }),
+            Content::Key(signing) if stage.period == period => {
+                let message = message(&signing.opcert);
+                let signed = Signed {
+                    signature: signing.signer.sign(message.as_ref())?,
+                    opcert: signing.opcert,
+                    evolution: signing.signer.evolution(),
+                };
+                Ok((signed, message))
+            }
             Content::Key(signing) => Err(self.refuse(&signing.opcert, stage.period, period)),
             Content::Nothing(absence) => Err(absence.refuse(period)),
         }

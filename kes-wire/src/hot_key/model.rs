@@ -117,12 +117,19 @@ fn request(stages: &Turnstile<Option<Signer>>, period: u64) -> Option<Name> {
     }
 }
 
-/// Runs a model over all interleavings, with the number of preemptions loom is told to stay under
-/// (`LOOM_MAX_PREEMPTIONS`), or 3.
+/// Runs a model over all interleavings in which threads are interrupted at most 4 times, or, with
+/// `KES_MODEL=whole` (`make model`), over all there are.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.check(model);
+    let is_whole = std::env::var_os("KES_MODEL").is_some_and(|how| how == "whole");
+    builder.preemption_bound = (!is_whole).then_some(4);
+    let interleavings = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&interleavings);
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    });
+    println!("{} interleavings", interleavings.load(std::sync::atomic::Ordering::Relaxed));
 }
 
 /// Two forging threads over a turn: once the new period was asked for, the old one is refused to
