@@ -19,6 +19,8 @@ build: ## Build the programs (target/release)
 check: ## Format, lints, documentation, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p kes-wire --locked --no-default-features -- -D warnings
+	$(CARGO) clippy -p kes-wire --locked --no-default-features --features hot-key -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --locked -p integration-tests --test dependencies
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check; \
