@@ -9,6 +9,7 @@
 
 mod against_libsodium;
 mod against_summed;
+mod hot_key;
 mod measure;
 mod processes;
 mod report;
@@ -20,6 +21,7 @@ fn main() {
     against_libsodium::measure(&mut report);
     against_summed::measure(&mut report);
     processes::measure(&mut report);
+    hot_key::measure(&mut report);
     report.print();
     let path = report.write();
     println!("\nWritten to {}", path.display());
