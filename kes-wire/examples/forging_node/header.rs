@@ -46,7 +46,9 @@ impl HeaderBody {
             None => e.null()?,
         };
         e.bytes(&self.issuer.0)?.bytes(&self.vrf_vkey)?;
-        e.array(2)?.bytes(&self.vrf_output)?.bytes(&self.vrf_proof)?;
+        e.array(2)?
+            .bytes(&self.vrf_output)?
+            .bytes(&self.vrf_proof)?;
         e.u64(self.body_size)?.bytes(&self.body_hash)?;
         e.array(4)?
             .bytes(&self.opcert.kes_vkey.0)?

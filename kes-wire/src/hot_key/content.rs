@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::SignError;
 use super::state::KesInfo;
 use crate::genesis::Network;
-use crate::opcert::OpCert;
+use crate::opcert::{OpCert, OutOfPeriod};
 use crate::period::KesPeriod;
 use crate::sum6kes::LeafSigner;
 
@@ -35,6 +35,24 @@ pub(super) enum Absence {
 impl Signing {
     pub(super) fn info(&self, network: &Network) -> KesInfo {
         KesInfo::new(&self.opcert, self.signer.evolution(), network)
+    }
+
+    /// The refusal of a request for another period than `present`, which it signs at.
+    pub(super) fn refuse(
+        &self,
+        present: KesPeriod,
+        period: KesPeriod,
+        network: &Network,
+    ) -> SignError {
+        match self.opcert.evolution_at(period, network.max_evolutions) {
+            Err(OutOfPeriod::NotYet { start, period }) => SignError::StartsLater { start, period },
+            Err(OutOfPeriod::Expired { expiry, period }) => SignError::Spent { expiry, period },
+            Ok(_) if period < present => SignError::LetGo { present, period },
+            Ok(_) => SignError::NotYet {
+                prepared: KesPeriod(present.0.saturating_add(1)),
+                period,
+            },
+        }
     }
 }
 

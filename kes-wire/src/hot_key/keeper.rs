@@ -221,27 +221,43 @@ impl Keeper {
         if let Some(step) = self.take_over(&seen, clock)? {
             return Ok(step);
         }
-        if let (Content::Key(_), None) = (&seen.content, &seen.next) {
-            let period = following(seen.period);
-            let next = self.stage_of_held(period)?;
-            self.follow_up(&seen, next);
-            return Ok(Step::Again);
+        let following = following(seen.period);
+        match (&seen.content, &seen.next) {
+            (Content::Key(_), None) => {
+                let next = self.stage_of_held(following)?;
+                if let Content::Key(_) = next.content {
+                    self.follow_up(&seen, next);
+                    return Ok(Step::Again);
+                }
+                // The last period. What comes after it is not shown to forging threads before its
+                // time: a request too far ahead must not cost the node its key.
+                let let_go = self.let_go(following, self.grace);
+                if now < let_go {
+                    return Ok(Step::Wait(let_go));
+                }
+                shared.stages.put_if(&seen, next);
+            }
+            (content, Some(next)) => {
+                // Where nothing signs there is nothing to keep for a late block.
+                let grace = match content {
+                    Content::Key(_) => self.grace,
+                    Content::Nothing(_) => Duration::ZERO,
+                };
+                let let_go = self.let_go(next.period, grace);
+                if now < let_go {
+                    return Ok(Step::Wait(let_go));
+                }
+                shared.stages.turn(&seen);
+            }
+            (Content::Nothing(_), None) => return Ok(Step::Wait(UnixTime(u64::MAX))),
         }
-        let Some(next) = &seen.next else {
-            return Ok(Step::Wait(UnixTime(u64::MAX)));
-        };
-        // Where nothing signs there is nothing to keep for a late block.
-        let grace = match &seen.content {
-            Content::Key(_) => u64::try_from(self.grace.as_micros()).unwrap_or(u64::MAX),
-            Content::Nothing(_) => 0,
-        };
-        let let_go = self.network().period_start(next.period).0;
-        let let_go = UnixTime(let_go.saturating_add(grace));
-        if now < let_go {
-            return Ok(Step::Wait(let_go));
-        }
-        shared.stages.turn(&seen);
         Ok(Step::Again)
+    }
+
+    /// When what stands before `period` is let go without a request.
+    fn let_go(&self, period: KesPeriod, grace: Duration) -> UnixTime {
+        let grace = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
+        UnixTime(self.network().period_start(period).0.saturating_add(grace))
     }
 
     /// What becomes of a key that came; `None` where there is none or it has to wait.
@@ -370,6 +386,15 @@ impl Keeper {
             }
             Content::Nothing(_) => {}
         }
+    }
+
+    pub(super) fn period_length(&self) -> Duration {
+        let network = self.network();
+        Duration::from_nanos(
+            network
+                .slots_per_kes_period
+                .saturating_mul(network.slot_length_ns),
+        )
     }
 
     fn network(&self) -> &Network {

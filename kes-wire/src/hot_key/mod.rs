@@ -16,7 +16,8 @@
 //! first request for the next period turns to it, which is the swap of a pointer; without a
 //! request that happens a grace after the turn ([`DEFAULT_GRACE`]). From then on the old evolution
 //! is refused, and it is wiped when the last signature that uses it is done. A request never gets
-//! a signature of another period than it asked for.
+//! a signature of another period than it asked for, and one for a period that the key cannot reach
+//! lets nothing go.
 //!
 //! A key whose first period lies ahead waits while the old one still signs, and takes over with
 //! its first period.
@@ -71,7 +72,7 @@ pub use receiving::{Receiving, StartError};
 pub use state::{ForgingState, KesInfo, Status};
 
 use crate::genesis::Network;
-use crate::opcert::{OpCert, OutOfPeriod};
+use crate::opcert::OpCert;
 use crate::period::{Evolution, KesPeriod};
 use crate::sum6kes::Signature;
 use crate::sys::memory::LockError;
@@ -264,27 +265,22 @@ impl HotKey {
                 };
                 Ok((signed, message))
             }
-            Content::Key(signing) => Err(self.refuse(&signing.opcert, stage.period, period)),
-            Content::Nothing(absence) => Err(absence.refuse(period)),
+            content => Err(self.refuse(content, stage.period, period)),
         }
     }
 
-    /// Why a key that signs at `present` does not sign at `period`.
+    /// Why what stands at `present` does not sign at `period`.
     #[cold]
-    fn refuse(&self, opcert: &OpCert, present: KesPeriod, period: KesPeriod) -> SignError {
-        match opcert.evolution_at(period, self.shared.network.max_evolutions) {
-            Err(OutOfPeriod::NotYet { start, period }) => SignError::StartsLater { start, period },
-            Err(OutOfPeriod::Expired { expiry, period }) => SignError::Spent { expiry, period },
-            Ok(_) if period < present => SignError::LetGo { present, period },
-            Ok(_) => {
-                // After a suspension the receiving side may not have seen the new time yet.
-                self.look_at_the_clock();
-                SignError::NotYet {
-                    prepared: KesPeriod(present.0.saturating_add(1)),
-                    period,
-                }
-            }
+    fn refuse(&self, content: &Content, present: KesPeriod, period: KesPeriod) -> SignError {
+        let refusal = match content {
+            Content::Nothing(absence) => absence.refuse(period),
+            Content::Key(signing) => signing.refuse(present, period, &self.shared.network),
+        };
+        if let SignError::NotYet { .. } = refusal {
+            // After a suspension the receiving side may not have seen the new time yet.
+            self.look_at_the_clock();
         }
+        refusal
     }
 
     /// Locks the memory that signing on the calling thread needs, so that its first signature does
@@ -352,7 +348,10 @@ impl Shared {
 
     fn tell(&self, event: Event) {
         let mut listeners = self.listeners();
-        if let Some(observer) = &mut listeners.observer {
+        // An observer that has panicked is not called once more while the thread unwinds.
+        if let Some(observer) = &mut listeners.observer
+            && !std::thread::panicking()
+        {
             observer(&event);
         }
         listeners

@@ -6,8 +6,8 @@
 
 /// What [`super::sync`] is, of loom.
 mod sync {
-    use loom::sync::Mutex;
     pub(super) use loom::sync::Arc;
+    use loom::sync::Mutex;
 
     pub(super) struct Place<T>(Mutex<Arc<T>>);
 
@@ -55,7 +55,10 @@ std::thread_local! {
 
 /// What signs in the model: a key's evolution, counted while it is in memory.
 #[derive(Clone)]
-struct Signer(#[expect(dead_code, reason = "held for its end")] Arc<Secret>, Name);
+struct Signer(
+    #[expect(dead_code, reason = "held for its end")] Arc<Secret>,
+    Name,
+);
 
 /// Which key, and for which period.
 type Name = (char, u64);
@@ -129,7 +132,10 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         model();
     });
-    println!("{} interleavings", interleavings.load(std::sync::atomic::Ordering::Relaxed));
+    println!(
+        "{} interleavings",
+        interleavings.load(std::sync::atomic::Ordering::Relaxed)
+    );
 }
 
 /// Two forging threads over a turn: once the new period was asked for, the old one is refused to
@@ -143,7 +149,11 @@ fn turns() {
             let old = request(&stages, 1);
             let new = request(&stages, 2);
             assert_eq!(new, Some(('a', 2)));
-            assert_eq!(request(&stages, 1), None, "let go by this thread's own request");
+            assert_eq!(
+                request(&stages, 1),
+                None,
+                "let go by this thread's own request"
+            );
             old
         })
     };
@@ -187,7 +197,11 @@ fn a_turn_against_preparation() {
     }
     assert_eq!(request(&stages, 1), None, "let go");
     let signed = forging.join().unwrap();
-    assert_eq!(request(&stages, 2), Some(signed), "what signed first goes on");
+    assert_eq!(
+        request(&stages, 2),
+        Some(signed),
+        "what signed first goes on"
+    );
     assert_eq!(memory.in_use(), 1, "all but the one that signs are wiped");
 }
 

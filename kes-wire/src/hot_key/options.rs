@@ -62,8 +62,8 @@ impl HotKeyOptions {
         self
     }
 
-    /// Is called for everything that happens, on the receiving side. It must not block: while it
-    /// runs, nothing is received and no turn is prepared.
+    /// Is called for everything that happens, on the receiving side. It must not block, nor
+    /// subscribe to the hot key: while it runs, nothing is received and no turn is prepared.
     #[must_use]
     pub fn observer(mut self, observer: impl FnMut(&Event) + Send + 'static) -> Self {
         self.observer = Some(Box::new(observer));

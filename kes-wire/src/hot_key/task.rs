@@ -60,11 +60,7 @@ impl Task {
     }
 
     /// Serves a connection; gives why it ended.
-    async fn serve(
-        &mut self,
-        stream: &UnixStream,
-        session: &mut Session,
-    ) -> Result<String, Over> {
+    async fn serve(&mut self, stream: &UnixStream, session: &mut Session) -> Result<String, Over> {
         let deadline = Instant::now() + HANDSHAKE_DEADLINE;
         loop {
             let wait = self.receiving.settle();

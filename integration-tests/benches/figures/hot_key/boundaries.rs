@@ -53,13 +53,13 @@ pub(super) fn measure(report: &mut Report) {
         });
     }
     report.add(Row {
-        name: format!("the longest single time of {} boundaries", LIVES * BOUNDARIES),
+        name: format!(
+            "the longest single time of {} boundaries",
+            LIVES * BOUNDARIES
+        ),
         value: single(&ours),
         unit: "us",
-        against: Some((
-            "kes-summed-ed25519, evolving under a lock",
-            single(&summed),
-        )),
+        against: Some(("kes-summed-ed25519, evolving under a lock", single(&summed))),
         goal: Goal::None,
     });
     plots::boundaries(&ours, &locked, &summed);
