@@ -142,8 +142,9 @@ pub enum SignError {
     },
     /// The evolution for that period is gone.
     #[error(
-        "the evolution for period {period} was let go when period {present} began: a block for it \
-         comes too late, or the clocks of forging and slots disagree"
+        "the evolution for period {period} was let go when period {present} was asked for or had \
+         begun: the block comes too late, or a clock was ahead; then set it and restart the node, \
+         which is served the key anew"
     )]
     LetGo {
         /// What the key signs for now.
