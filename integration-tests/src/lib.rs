@@ -6,6 +6,7 @@ pub mod peers_harness;
 pub mod pool;
 pub mod scripted_peer;
 pub mod service_manager;
+pub mod pretended_agent;
 pub mod session;
 pub mod shared;
 pub mod watcher;

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod host;
+pub mod cells;
 pub mod memory;
 pub mod os;
 pub mod region;
