@@ -7,8 +7,9 @@ export KES_SHARED_DIR
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs soak model demo bench install clean
+.PHONY: help build check test test-programs soak model demo bench man dist install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -53,10 +54,17 @@ bench: ## Measure; figures go to target/bench/report.json
 	$(CARGO) build --release --locked --bins
 	$(CARGO) bench --locked -p integration-tests
 
-install: build ## Install the programs below $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 target/release/kes-agent target/release/kes-cli $(DESTDIR)$(PREFIX)/bin/
-	ln -sf kes-cli $(DESTDIR)$(PREFIX)/bin/kes-agent-control
+man: ## Make the manual pages and shell completions (target/share)
+	$(CARGO) build --workspace --bins --locked
+	target/debug/manuals target/share
+
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+dist: build man ## Make packages and a tarball with checksums (target/dist)
+	sh deploy/packages/build.sh target/release target/share target/dist $(VERSION)
+
+install: build man ## Install programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
+	sh deploy/packages/stage.sh kes-cli target/release target/share '$(DESTDIR)' '$(PREFIX)'
+	sh deploy/packages/stage.sh kes-agent target/release target/share '$(DESTDIR)' '$(PREFIX)'
 
 clean: ## Remove what was built
 	$(CARGO) clean

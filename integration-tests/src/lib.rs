@@ -9,4 +9,5 @@ pub mod service_manager;
 pub mod pretended_agent;
 pub mod session;
 pub mod shared;
+pub mod tools;
 pub mod watcher;

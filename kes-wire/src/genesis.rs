@@ -123,6 +123,19 @@ impl Network {
         shelley_start_time: KNOWN[0].shelley_start_time,
     };
 
+    /// The networks that are built in, by name. They share mainnet's parameters.
+    pub fn public() -> impl Iterator<Item = (&'static str, Self)> {
+        KNOWN.iter().map(|known| {
+            let network = Self {
+                magic: known.magic,
+                shelley_start_slot: known.shelley_start_slot,
+                shelley_start_time: known.shelley_start_time,
+                ..Self::MAINNET
+            };
+            (known.name, network)
+        })
+    }
+
     /// The slot at `time`; the first Shelley slot for moments before it.
     #[must_use]
     pub fn slot_at(&self, time: UnixTime) -> u64 {
