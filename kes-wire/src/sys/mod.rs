@@ -5,8 +5,8 @@
 //! reads this folder and nothing else.
 #![allow(unsafe_code)]
 
-pub mod host;
 pub mod cells;
+pub mod host;
 pub mod memory;
 pub mod os;
 pub mod region;
