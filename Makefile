@@ -9,7 +9,7 @@ DESTDIR ?=
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs soak model demo bench man dist install clean
+.PHONY: help build check test test-programs test-ansible soak model demo bench man dist install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -44,6 +44,17 @@ soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot
 
 model: ## Check every interleaving of the hot key's swaps, turns and wipes (tests check most)
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
+
+# Ansible comes into a virtualenv of its own. Where it or containers cannot be had, a line says so.
+ANSIBLE := $(CURDIR)/target/ansible-venv
+test-ansible: test-programs ## Run the playbooks: lint, on this host, in containers (as root)
+	@[ -x $(ANSIBLE)/bin/ansible-lint ] || { rm -rf $(ANSIBLE); python3 -m venv $(ANSIBLE) && \
+	 $(ANSIBLE)/bin/pip install --quiet ansible-core ansible-lint; } || rm -rf $(ANSIBLE)
+	@if [ -x $(ANSIBLE)/bin/ansible-lint ]; then PATH=$(ANSIBLE)/bin:$$PATH; export PATH; set -e; \
+	 (cd deploy/ansible && ansible-lint --offline); \
+	 $(CARGO) test --locked -p integration-tests --test ansible -- --include-ignored; \
+	 bash integration-tests/systemd/ansible.sh trixie target/debug || [ $$? -eq 77 ]; \
+	 else echo 'SKIPPED: the Ansible tests: Ansible cannot be installed (python3-venv, and PyPI within reach)'; fi
 
 demo: ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked --bins
