@@ -34,7 +34,7 @@ const FREE: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_newfstatat,
     libc::SYS_fstat,
-    // Whether a kept descriptor is of secret memory.
+    // Whether kept memory is memory of memfd_secret.
     libc::SYS_fstatfs,
     libc::SYS_statx,
     libc::SYS_readlinkat,
