@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 
-.PHONY: help build check test soak model demo bench install clean
+.PHONY: help build check test soak headers model demo bench install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,10 @@ soak: ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-2000} $(CARGO) test --locked -p integration-tests --test peers
 	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
 	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
+
+headers: ## Forge block headers and have Amaru's header validation accept them (builds 80 crates)
+	CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) test --locked \
+	 --manifest-path integration-tests/header-validation/Cargo.toml
 
 model: ## Check every interleaving of the hot key's swaps, turns and wipes (tests check most)
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
