@@ -291,6 +291,37 @@ fn a_drop_under_forging_threads_ends_signing() {
 }
 
 #[test]
+fn a_key_for_a_later_period_takes_over_without_a_gap() {
+    for side in SIDES {
+        let pool = Pool::new(TestNetwork {
+            slots_per_period: 20,
+            slot_ms: 100,
+            max_evolutions: 62,
+            past_periods: 500,
+        });
+        let _agent = pool.agent();
+        let node = Node::start(&pool, side);
+        let old = pool.rotate();
+        node.await_state(ForgingState::ForgingConnected);
+        let stop = Arc::new(AtomicBool::new(false));
+        let forging = sign_all_the_time(&node, &stop);
+        let start = pool.period() + 2;
+        pool.prepare(start);
+        let activate = ["activate", "--opcert-file", "opcert.cert"];
+        let scheduled = pool.cli(&activate).succeeded();
+        assert_eq!(scheduled["result"], "scheduled");
+        node.await_counter(1);
+        assert_eq!(node.hot_key.status().key.unwrap().start_period.0, start);
+        stop.store(true, Ordering::Relaxed);
+        let log = forging.join().unwrap();
+        assert_eq!(log.refusals, [], "no gap");
+        let before = log.changes.iter().filter(|change| change.0 == 0);
+        assert!(before.clone().count() >= 2, "the old key evolved meanwhile");
+        assert!(before.into_iter().all(|change| change.2 == old));
+    }
+}
+
+#[test]
 fn periods_turn_under_forging_threads_until_the_key_is_spent() {
     for side in SIDES {
         let pool = Pool::new(TestNetwork {

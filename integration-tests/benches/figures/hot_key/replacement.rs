@@ -75,16 +75,16 @@ pub(super) fn measure(report: &mut Report) {
 fn sign_for_a_slice(hot_key: &HotKey, times: &mut Vec<f64>) -> u32 {
     stay_on(0);
     hot_key.prepare_this_thread().unwrap();
-    let mut sign = || {
+    let sign = || {
         black_box(hot_key.sign(KesPeriod(PERIOD), black_box(&MESSAGE))).unwrap();
     };
     // Whatever takes half as long again as the usual.
     let mut any = Stopwatch::new(f64::MAX);
-    let usual = median((0..99).filter_map(|_| any.time(&mut sign)).collect());
+    let usual = median((0..99).filter_map(|_| any.time(sign)).collect());
     let mut watch = Stopwatch::new(usual * 1.5);
     let end = Instant::now() + SLICE;
     while Instant::now() < end {
-        times.extend(watch.time(&mut sign));
+        times.extend(watch.time(sign));
     }
     watch.set_aside
 }
