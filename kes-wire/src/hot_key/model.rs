@@ -35,7 +35,10 @@ mod sync {
     }
 }
 
-#[allow(clippy::duplicate_mod, reason = "the point of it: the same source over other types")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the point of it: the same source over other types"
+)]
 #[path = "stage.rs"]
 mod stage;
 
