@@ -9,7 +9,7 @@ DESTDIR ?=
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs soak model demo bench man dist install clean
+.PHONY: help build check test test-programs soak headers model demo bench man dist install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,10 @@ soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
 	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
 	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
+
+headers: ## Forge block headers and have Amaru's header validation accept them (builds 80 crates)
+	CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) test --locked \
+	 --manifest-path integration-tests/header-validation/Cargo.toml
 
 model: ## Check every interleaving of the hot key's swaps, turns and wipes (tests check most)
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
