@@ -1,8 +1,10 @@
 //! What the whole-system tests share.
 
+pub mod kept;
 pub mod link;
 pub mod peers_harness;
 pub mod pool;
+pub mod pretended_agent;
 pub mod scripted_peer;
 pub mod service_manager;
 pub mod session;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kes_wire::sys::memory::LockError;
-use kes_wire::sys::region::RegionKind;
+use kes_wire::sys::region::{NotARegion, RegionKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sd_notify::NotifyState;
@@ -88,7 +88,11 @@ pub fn open(
     let mut remarks = Vec::new();
     for fd in handed {
         let taken = SlotsRegion::adopt(&fd)
-            .map_err(|error| NotUsed::Damaged(error.to_string()))
+            .map_err(|error| match error {
+                NotARegion::OtherKind => NotUsed::Damaged(error.to_string()),
+                NotARegion::OtherSize { found, .. } => NotUsed::OtherSize(found),
+                NotARegion::System(error) => NotUsed::OutOfReach(error.to_string()),
+            })
             .and_then(|region| Kept::take_back(region, &rules));
         // Mapped, or of no use: this process needs no descriptor of it any more.
         drop(fd);
@@ -101,7 +105,12 @@ pub fn open(
                     remarks,
                 });
             }
-            Err(why @ (NotUsed::Newer(_) | NotUsed::OtherPool(_))) => {
+            Err(
+                why @ (NotUsed::Newer(_)
+                | NotUsed::OtherSize(_)
+                | NotUsed::OtherPool(_)
+                | NotUsed::OutOfReach(_)),
+            ) => {
                 remarks.push(format!("nothing is served: the memory is {why}"));
                 return Ok(Opened {
                     vault: Vault::unread(rules, Kept::guarded()?, why),
@@ -152,8 +161,11 @@ fn hand_over(memory: &OwnedFd) -> Survival {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Survival::NoManager;
     }
+    // systemd says since version 254 how many descriptors it keeps (FDSTORE). A version that says
+    // something else that came with 254, and not that, keeps none.
     let kept = std::env::var("FDSTORE").ok();
-    if kept.as_deref() == Some("0") {
+    let would_say = std::env::var_os("MEMORY_PRESSURE_WATCH").is_some();
+    if kept.as_deref() == Some("0") || kept.is_none() && would_say {
         return Survival::NotTaken(
             "the unit lets the service manager keep no descriptors (FileDescriptorStoreMax=)"
                 .to_owned(),

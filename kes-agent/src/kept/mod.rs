@@ -96,12 +96,21 @@ pub enum NotUsed {
     /// It holds what a newer program wrote: it is left as it is.
     #[error("kept by a newer version (layout {0}): upgrade again, or stop the service to forget")]
     Newer(u32),
+    /// It has a size that this program does not know: it is left as it is.
+    #[error(
+        "kept by another version ({0} bytes): upgrade or downgrade again, or stop the service to \
+         forget"
+    )]
+    OtherSize(u64),
     /// It holds another pool's keys: it is left as it is.
     #[error(
         "kept for another pool (cold verification key {0}): configure that pool's cold \
          verification key again and restart, or stop the service to forget"
     )]
     OtherPool(kes_wire::cold::ColdVerificationKey),
+    /// The system does not let this process have it: it is left as it is.
+    #[error("kept, but out of reach ({0}): restart the service, or stop it to forget")]
+    OutOfReach(String),
     /// It is damaged or not ours: it is wiped.
     #[error("{0}")]
     Damaged(String),

@@ -34,6 +34,8 @@ const FREE: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_newfstatat,
     libc::SYS_fstat,
+    // Whether kept memory is memory of memfd_secret.
+    libc::SYS_fstatfs,
     libc::SYS_statx,
     libc::SYS_readlinkat,
     libc::SYS_getdents64,
