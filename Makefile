@@ -9,7 +9,7 @@ DESTDIR ?=
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs soak headers model demo bench man dist install clean
+.PHONY: help build check test test-programs soak headers model demo bench man dist test-packages install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -65,6 +65,10 @@ man: ## Make the manual pages and shell completions (target/share)
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 dist: build man ## Make packages and a tarball with checksums (target/dist)
 	sh deploy/packages/build.sh target/release target/share target/dist $(VERSION)
+
+test-packages: man ## The packages under real systemds in containers (root, debootstrap, systemd-nspawn)
+	for suite in $${SUITES:-trixie bookworm}; do \
+	    bash integration-tests/systemd/package.sh $$suite target/debug target/share || exit 1; done
 
 install: build man ## Install programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
 	sh deploy/packages/stage.sh kes-cli target/release target/share '$(DESTDIR)' '$(PREFIX)'
