@@ -1,10 +1,11 @@
 #!/bin/sh
 # A rotation from beginning to end, with the real programs, on a network of its own whose KES
 # periods last 15 seconds instead of 36 hours. Usage: demo.sh FOLDER-OF-PROGRAMS
+# The node is kes-wire's example forging_node, in the folder's examples/.
 set -eu
 
 bin=$(cd "$1" && pwd)
-PATH=$bin:$PATH
+PATH=$bin:$bin/examples:$PATH
 tmp=$(mktemp -d)
 cd "$tmp"
 mkdir hot usb cold
@@ -34,11 +35,11 @@ lines() { wc -l <"$1"; }
 # What the node said after line $1; a long row of signatures is shortened.
 show_node() {
     tail -n "+$(($1 + 1))" hot/node.log | awk '
-        /signed with/ && previous { held = $0; skipped++; next }
+        /verifies/ && previous { held = $0; skipped++; next }
         { if (held) { if (skipped > 1) print "(" skipped - 1 " more)"; print held }
-          held = ""; skipped = 0; previous = /signed with/; print }
+          held = ""; skipped = 0; previous = /verifies/; print }
         END { if (held) { if (skipped > 1) print "(" skipped - 1 " more)"; print held } }
-    ' | sed 's/^/    node: /'
+    ' | sed -e 's/^[0-9-]* //' -e 's/^/    node: /'
 }
 
 cat >hot/genesis.json <<GENESIS
@@ -78,36 +79,52 @@ rotate() {
 say '3. First key: generated in the agent, certified by the cold key, activated.'
 rotate
 
-say '4. A node connects, receives the key, and signs with it every second.'
-printf '  $ kes-cli probe --follow &     (stands in for a block producer)\n'
-kes-cli probe --follow >hot/node.log &
-node=$!
+# The node writes on in one log over its restarts.
+: >hot/node.log
+start_node() {
+    printf '  $ forging_node &     (a block producer that embeds kes-wire; chance makes it the leader)\n'
+    forging_node >>hot/node.log &
+    node=$!
+}
+
+say '4. A block producer connects, receives the key, and forges.'
+start_node
 await hot/node.log 'verifies'
 show_node 0
 
 say '5. The node restarts and is served again.'
 before=$(lines hot/node.log)
 kill "$node"; wait "$node" || true
-kes-cli probe --follow >>hot/node.log &
-node=$!
+start_node
 await hot/node.log 'verifies' "$before"
 show_node "$before"
 
+steady=$(lines hot/node.log)
+
 say '6. A KES period passes: node and agent evolve the key, each for itself.'
 before=$(lines hot/node.log)
-await hot/node.log 'evolved' "$before"
-await hot/node.log 'verifies' "$(grep -n evolved hot/node.log | tail -n 1 | cut -d: -f1)"
+await hot/node.log 'KESInfo' "$before"
+await hot/node.log 'verifies' "$(grep -n KESInfo hot/node.log | tail -n 1 | cut -d: -f1)"
 show_node "$before"
 
-say '7. The second rotation, under the connected node: it never stops signing.'
+say '7. The second rotation, under the connected node: it never stops forging.'
 before=$(lines hot/node.log)
 rotate
-await hot/node.log 'replaced' "$before"
-await hot/node.log 'verifies' "$(grep -n replaced hot/node.log | tail -n 1 | cut -d: -f1)"
+await hot/node.log 'ReceivedKey' "$before"
+await hot/node.log 'verifies' "$(grep -n ReceivedKey hot/node.log | tail -n 1 | cut -d: -f1)"
 show_node "$before"
-! grep -q 'not signed' hot/node.log || { echo 'The node had a gap.'; exit 1; }
 
 say '8. What the agent says now.'
 run kes-cli status
+
+say '9. The agent stops. The node goes on with the key that it holds.'
+before=$(lines hot/node.log)
+printf '  $ kill AGENT\n'
+kill "$agent"; wait "$agent" || true
+agent=
+await hot/node.log 'forging, not connected' "$before"
+await hot/node.log 'verifies' "$(grep -n 'forging, not connected' hot/node.log | cut -d: -f1)"
+show_node "$before" | grep -v AttemptReconnect
+! tail -n "+$((steady + 1))" hot/node.log | grep 'not forged\|NOT VERIFY' || { echo 'The node had a gap.'; exit 1; }
 
 say 'Done: every signature was verified. The one secret that was ever in a file is the cold key.'

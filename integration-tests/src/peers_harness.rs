@@ -34,6 +34,8 @@ pub struct Network {
     agents: Vec<Agent>,
     /// Links between an agent and the one it follows, where they are not connected directly.
     links: BTreeMap<(usize, usize), Link>,
+    /// Whether the agents have clocks that the test turns, and folders for what outlives them.
+    has_clocks: bool,
 }
 
 struct Agent {
@@ -76,6 +78,7 @@ impl Network {
                 })
                 .collect(),
             links: BTreeMap::new(),
+            has_clocks: false,
         };
         network.cold(&[
             "key-gen",
@@ -104,6 +107,34 @@ impl Network {
             }
         }
         network
+    }
+
+    /// The same, with a clock for each agent that [`set_clock`](Self::set_clock) turns, and a
+    /// folder for what outlives it.
+    ///
+    /// # Panics
+    /// Where a program fails.
+    #[must_use]
+    pub fn with_clocks(follows: Vec<Vec<usize>>) -> Self {
+        let mut network = Self::linked(follows);
+        network.has_clocks = true;
+        for n in 0..network.len() {
+            network.set_clock(n, 0);
+            fs::create_dir(network.file(&format!("{n}.state"))).expect("a folder");
+        }
+        network
+    }
+
+    /// Sets the clock of agent `n` to so many microseconds before or after this machine's; the
+    /// system of the agent calls it synchronised.
+    ///
+    /// # Panics
+    /// Where the file of the clock cannot be written.
+    pub fn set_clock(&self, n: usize, microseconds: i64) {
+        // Whole or not at all: it is read at any moment.
+        let new = self.file(&format!("{n}.clock.new"));
+        fs::write(&new, format!("{microseconds} 0 sync")).expect("a file");
+        fs::rename(new, self.file(&format!("{n}.clock"))).expect("a file");
     }
 
     /// The links, each with the agent that follows and the one that is followed.
@@ -163,7 +194,12 @@ impl Network {
             .append(true)
             .open(self.file(&format!("{n}.log")))
             .expect("a log");
-        let mut command = Command::new(programs().join("kes-agent"));
+        let program = if self.has_clocks {
+            crate::pool::program("kes-agent-for-tests")
+        } else {
+            programs().join("kes-agent")
+        };
+        let mut command = Command::new(program);
         command
             .arg("run")
             .current_dir(self.folder.path())
@@ -176,6 +212,12 @@ impl Network {
             .args(["--control-address", &format!("{n}.control")])
             .stderr(log.try_clone().expect("a descriptor"))
             .stdout(log);
+        if self.has_clocks {
+            command
+                .env("KES_AGENT_TEST_CLOCK", self.file(&format!("{n}.clock")))
+                .env("KES_AGENT_CLOCK", "guard")
+                .env("KES_AGENT_STATE_DIR", self.file(&format!("{n}.state")));
+        }
         for peer in &self.agents[n].follows {
             let address = if self.links.contains_key(&(n, *peer)) {
                 link_name(n, *peer)
@@ -340,7 +382,8 @@ pub fn wait(what: &str, holds: impl FnMut() -> bool) {
     assert!(within_patience(holds), "waited in vain: {what}");
 }
 
-fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
+/// Waits until `holds`, and says whether it ever did.
+pub fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
         if holds() {

@@ -251,7 +251,13 @@ impl Pool {
     /// The command that runs the pool's agent.
     #[must_use]
     pub fn agent_command(&self) -> Command {
-        let mut command = Command::new(program("kes-agent"));
+        self.command_of("kes-agent")
+    }
+
+    /// The same with another agent's program, such as the one with what only tests have.
+    #[must_use]
+    pub fn command_of(&self, agent: &str) -> Command {
+        let mut command = Command::new(program(agent));
         command
             .arg("run")
             .current_dir(self.folder.path())

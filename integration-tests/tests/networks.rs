@@ -1,5 +1,5 @@
-//! Networks of two to seven agents under random restarts, cut links, drops and installs, from a
-//! seed that is printed. In the end, connected agents hold the same but for those that refuse each
+//! Networks of two to seven agents under random restarts, cut links, wrong clocks, drops and
+//! installs, from a seed that is printed. In the end, connected agents hold the same but for those that refuse each
 //! other by rule; nothing that an agent has seen dropped comes back there; and a node at each agent
 //! has a key that is right for the period.
 //!
@@ -7,10 +7,19 @@
 //! protocol's description and not from the agent's code.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use integration_tests::peers_harness::{Network, wait};
+use integration_tests::peers_harness::{Network, wait, within_patience};
 use integration_tests::watcher::{Served, Watcher};
 
+/// The period by this machine's clock; an hour each.
 const PERIOD: u64 = 5;
+
+const MINUTE: i64 = 60 * 1_000_000;
+
+/// How wrong a clock may be: within what a stamp may be ahead, beyond it, and by whole periods.
+const WRONG: [i64; 6] = [-120, -20, -4, 4, 20, 120];
+
+/// Certificates start before the period of the slowest clock.
+const LATEST_START: u64 = PERIOD - 2;
 
 /// Whether a state replaces another: a newer stamp (a drop also at the same one), and, where both
 /// are keys, a counter that is not lower.
@@ -42,6 +51,13 @@ fn content(served: Served) -> String {
     }
 }
 
+fn evolution(served: Served) -> u32 {
+    match served {
+        Served::Key { evolution, .. } => evolution.0,
+        Served::Dropped { .. } => 0,
+    }
+}
+
 /// A small generator, so that a run is repeated by its seed.
 struct Random(u64);
 
@@ -66,24 +82,32 @@ struct Run {
     random: Random,
     /// The highest counter that was ever certified.
     counter: u64,
+    /// The newest drop that each agent has seen, in all its lives.
+    dropped: Vec<u64>,
+    /// The same, when its present life began.
+    dropped_before_this_life: Vec<u64>,
 }
 
 impl Run {
     fn new(network: Network, seed: u64) -> Self {
-        let nodes = (0..network.len()).map(|_| None).collect();
+        let all = network.len();
+        let nodes = (0..all).map(|_| None).collect();
         let mut run = Self {
             network,
             nodes,
             random: Random(seed),
             counter: 5,
+            dropped: vec![0; all],
+            dropped_before_this_life: vec![0; all],
         };
-        for n in 0..run.nodes.len() {
+        for n in 0..all {
             run.start(n);
         }
         run
     }
 
     fn start(&mut self, n: usize) {
+        self.dropped_before_this_life[n] = self.dropped[n];
         self.network.start(n);
         self.nodes[n] = Some(Watcher::start(&self.network.service_path(n)));
     }
@@ -102,7 +126,7 @@ impl Run {
     fn step(&mut self) -> String {
         let n = self.random.below(self.nodes.len());
         let links: Vec<(usize, usize)> = self.network.links().keys().copied().collect();
-        match self.random.below(10) {
+        match self.random.below(12) {
             0 if !self.network.runs(n) => {
                 self.start(n);
                 format!("agent {n} starts")
@@ -137,9 +161,10 @@ impl Run {
                 // Two operators who do not know of each other: the later one has the lower counter.
                 self.cut_off(m);
                 self.counter += 1;
-                self.network.install(n, self.counter, PERIOD);
-                self.network.install(m, self.counter - 1, PERIOD);
-                format!("agents {n} and {m} are cut off and refuse each other's key")
+                let first = self.network.try_install(n, self.counter, LATEST_START);
+                let second = self.network.try_install(m, self.counter - 1, LATEST_START);
+                let (first, second) = (first.status, second.status);
+                format!("agents {n} and {m} are cut off, and install: {first}, {second}")
             }
             5 => {
                 self.mend_all();
@@ -154,9 +179,18 @@ impl Run {
                 // what another agent then refuses.
                 let counter = self.counter - 1 + self.random.below(3) as u64;
                 self.counter = self.counter.max(counter);
-                let start = PERIOD - self.random.below(3) as u64;
+                let start = LATEST_START - self.random.below(3) as u64;
                 let output = self.network.try_install(n, counter, start);
                 format!("counter {counter} at agent {n}: {}", output.status)
+            }
+            10 => {
+                let minutes = WRONG[self.random.below(WRONG.len())];
+                self.network.set_clock(n, minutes * MINUTE);
+                format!("the clock of agent {n} is {minutes} minutes off")
+            }
+            11 => {
+                self.network.set_clock(n, 0);
+                format!("the clock of agent {n} is right")
             }
             _ => "nothing".to_owned(),
         }
@@ -177,16 +211,32 @@ impl Run {
     }
 
     /// What the node at agent `n` was sent in the agent's present life only ever went forward by
-    /// the rule: no drop was undone, and no counter fell but over a drop.
-    fn check(&self, n: usize) {
+    /// the rule: no drop was undone, no counter fell but over a drop, and no key was sent at an
+    /// evolution of before. A drop is not undone in a later life either.
+    fn check(&mut self, n: usize) {
         let Some(node) = &self.nodes[n] else { return };
         let seen = node.seen().concat();
         for two in seen.windows(2) {
             let (before, after) = (two[0], two[1]);
+            let is_same =
+                content(before) == content(after) && evolution(before) <= evolution(after);
             assert!(
-                content(before) == content(after) || replaces(after, before),
+                is_same || replaces(after, before),
                 "agent {n} went back: {seen:#?}"
             );
+        }
+        for served in &seen {
+            match served {
+                Served::Dropped { stamp } => self.dropped[n] = self.dropped[n].max(*stamp),
+                Served::Key { stamp, .. } => {
+                    // Within a life the order was looked at above; a newer drop may have followed.
+                    let earlier = self.dropped_before_this_life[n];
+                    assert!(
+                        *stamp > earlier,
+                        "agent {n} undid a drop of {earlier}: {seen:#?}"
+                    );
+                }
+            }
         }
     }
 
@@ -201,13 +251,43 @@ impl Run {
         let settled = self.network.links().keys().all(|(follower, followed)| {
             match (before[*followed], before[*follower]) {
                 (Some(theirs), Some(ours)) => !replaces(theirs, ours),
-                (Some(_), None) => false,
+                (Some(theirs), None) => self.remembers_better(*follower, *followed, theirs),
                 (None, _) => true,
             }
         });
         // Nothing was under way while this was looked at.
         std::thread::sleep(std::time::Duration::from_millis(20));
         settled && self.newest() == before
+    }
+
+    /// Whether an agent that lost its key declines this state by what it remembers: a drop, or a
+    /// later key of a higher counter.
+    fn remembers_better(&self, n: usize, peer: usize, theirs: Served) -> bool {
+        let Some(status) = self.network.status(n) else {
+            return false;
+        };
+        let link = format!("{n}-{peer}.link");
+        let peers = status["peers"].as_array().unwrap();
+        let entry = peers.iter().find(|entry| entry["address"] == *link);
+        let answer = entry.and_then(|entry| entry["last_answer"]["code"].as_str());
+        let mark = status["counter_high_water_mark"].as_u64();
+        match (answer, theirs) {
+            (Some("older"), Served::Key { opcert, .. }) => Some(opcert.counter) < mark,
+            (Some("dropped-since"), Served::Key { stamp, .. }) => stamp <= self.dropped[n],
+            (Some("older"), Served::Dropped { .. }) => mark.is_some(),
+            _ => false,
+        }
+    }
+
+    /// What each agent says and each node has, for a person to look at.
+    fn shown(&self) -> Vec<String> {
+        let all = self.newest().into_iter().enumerate();
+        all.map(|(n, newest)| {
+            let peers = self.network.status(n).map(|status| status["peers"].clone());
+            let (held, dropped) = (self.network.held(n), self.dropped[n]);
+            format!("agent {n}: {held}, knows a drop of {dropped}; node: {newest:?}; {peers:?}")
+        })
+        .collect()
     }
 
     /// Those that differ refuse each other by rule, and their operators are told so.
@@ -236,7 +316,7 @@ impl Run {
     }
 
     /// All hold this agent's newest key, and hand it to their nodes as it is right for the period.
-    fn all_have_the_key_of(&self, n: usize) {
+    fn all_have_the_key_of(&self, n: usize, now: u64) {
         wait("agreement on the newest", || {
             let newest = self.newest();
             let Some(wanted @ Served::Key { .. }) = newest[n] else {
@@ -254,7 +334,7 @@ impl Run {
                 panic!("agent {n}: {held:?}")
             };
             let period = opcert.start_period.0 + u64::from(evolution.0);
-            assert_eq!(period, PERIOD, "agent {n}");
+            assert_eq!(period, now, "agent {n}");
         }
     }
 }
@@ -266,7 +346,7 @@ fn converges(shape: &str, follows: Vec<Vec<usize>>) {
     });
     let steps = number("KES_PEERS_STEPS").unwrap_or(25);
     println!("{shape}: KES_PEERS_SEED={seed} KES_PEERS_STEPS={steps}");
-    let mut run = Run::new(Network::linked(follows), seed);
+    let mut run = Run::new(Network::with_clocks(follows), seed);
     let all = run.nodes.len();
     for step in 0..steps {
         let what = run.step();
@@ -281,16 +361,23 @@ fn converges(shape: &str, follows: Vec<Vec<usize>>) {
             run.start(n);
         }
     }
-    wait("nobody to have what another would take", || {
-        run.is_settled()
-    });
+    // Time goes on: three hours later, all clocks are right, and no stamp lies ahead of any.
+    for n in 0..all {
+        run.network.set_clock(n, 180 * MINUTE);
+    }
+    let is_settled = within_patience(|| run.is_settled());
+    assert!(
+        is_settled,
+        "somebody has what another would take: {:#?}",
+        run.shown()
+    );
     let told = run.refusals_are_told();
     println!("{shape}: {told} links between two that refuse each other");
     // An operator settles it: the highest counter, and the newest stamp.
     let n = run.random.below(all);
     run.counter += 1;
-    run.network.install(n, run.counter, PERIOD - 1);
-    run.all_have_the_key_of(n);
+    run.network.install(n, run.counter, LATEST_START);
+    run.all_have_the_key_of(n, PERIOD + 3);
     for n in 0..all {
         run.check(n);
     }

@@ -132,6 +132,14 @@ impl Agent {
         }
     }
 
+    /// The moment by what was last trusted: for nodes, who do not wait while the kernel is asked.
+    /// Whether the wall clock has become synchronised is seen at each turn and command.
+    fn glance(&self) -> Now {
+        let reading = clock::glance();
+        let believed = self.time.borrow_mut().look(reading);
+        self.at(believed)
+    }
+
     /// Looks at the clocks and brings the keys up to the time.
     fn now(&self) -> Now {
         let (_, now) = self.look();
@@ -265,7 +273,8 @@ impl Agent {
 
     /// Shows `look` what a node may be given at this moment, at the evolution of this moment.
     pub fn with_newest<R>(&self, look: impl FnOnce(Newest<'_>) -> R) -> R {
-        let now = self.now();
+        let now = self.glance();
+        self.tick_at(now);
         look(self.vault.borrow().newest(now))
     }
 

@@ -18,16 +18,26 @@ use crate::trusted_time::{BootTime, Reading};
 /// The wall clock of this machine: for what is only shown.
 #[must_use]
 pub fn now() -> UnixTime {
-    read().wall
+    glance().wall
 }
 
-/// Reads the clocks.
+/// Reads the clocks, and asks the kernel whether the wall clock is synchronised.
 #[must_use]
 pub fn read() -> Reading {
+    read_with(os::clock_is_synchronised)
+}
+
+/// Reads the clocks without asking: the kernel takes its time over that answer.
+#[must_use]
+pub fn glance() -> Reading {
+    read_with(|| false)
+}
+
+fn read_with(is_synchronised: impl FnOnce() -> bool) -> Reading {
     let reading = Reading {
         wall: UnixTime::now(),
         boot: boot_time(),
-        is_synchronised: os::clock_is_synchronised(),
+        is_synchronised: is_synchronised(),
     };
     #[cfg(feature = "for-tests")]
     let reading = crate::for_tests::turned(reading);

@@ -21,6 +21,19 @@ pub enum IdentityError {
         /// Where it was looked for.
         file: &'static str,
     },
+    /// Users and groups cannot be looked up.
+    #[error(
+        "{name} cannot be looked up in {file}: {error}; give its number, or restart the agent (one \
+         that is sandboxed cannot read {file} any more when that was replaced)"
+    )]
+    Unreadable {
+        /// What was given.
+        name: String,
+        /// Where it was looked for.
+        file: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
     /// Only root can become another user.
     #[error(
         "only root can become another user or group: start the agent as the one that is \
@@ -39,22 +52,26 @@ struct Entry {
 }
 
 fn find(kind: &'static str, file: &'static str, name: &str) -> Result<Entry, IdentityError> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let found = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let known_as = fields.next()?;
-        let id: u32 = fields.nth(1)?.parse().ok()?;
-        let group = fields.next().and_then(|group| group.parse().ok());
-        (known_as == name || name.parse() == Ok(id)).then_some(Entry { id, group })
-    });
+    let read = std::fs::read_to_string(file);
+    let found = read
+        .as_deref()
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            let known_as = fields.next()?;
+            let id: u32 = fields.nth(1)?.parse().ok()?;
+            let group = fields.next().and_then(|group| group.parse().ok());
+            (known_as == name || name.parse() == Ok(id)).then_some(Entry { id, group })
+        });
     let by_number = || name.parse().ok().map(|id| Entry { id, group: None });
-    found
-        .or_else(by_number)
-        .ok_or_else(|| IdentityError::Unknown {
-            kind,
-            name: name.to_owned(),
-            file,
-        })
+    found.or_else(by_number).ok_or_else(|| {
+        let name = name.to_owned();
+        match read {
+            Ok(_) => IdentityError::Unknown { kind, name, file },
+            Err(error) => IdentityError::Unreadable { name, file, error },
+        }
+    })
 }
 
 /// The number of a user, given by name or number.

@@ -28,7 +28,7 @@ use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
 use crate::state::Rules;
 use crate::status::Surroundings;
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, Survival};
 use crate::trusted_time::TrustedTime;
 use crate::{control, peers, service, status, watchdog};
 
@@ -132,6 +132,14 @@ async fn serve(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let fate = match opened.survival {
+        Survival::Kept | Survival::Handed => {
+            "the service manager keeps the keys, unless it stops the service"
+        }
+        Survival::NoManager | Survival::NotTaken(_) | Survival::NoSecretMemory(_) => {
+            "the keys are forgotten"
+        }
+    };
     let mut surroundings = Surroundings {
         protections: status::memory_protections(opened.vault.memory_kind(), &opened.survival),
         remarks,
@@ -191,7 +199,7 @@ async fn serve(
             _ = interrupt.recv() => break "SIGINT",
         }
     };
-    tracing::info!("stopping on {signal}");
+    tracing::info!("stopping on {signal}: {fate}");
     notify(&[NotifyState::Stopping]);
     connections.end().await;
     Ok(())

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
+use crate::margin::Margin;
+use crate::metrics::Label;
 
 /// Where the agent listens for commands, unless told otherwise.
 pub(crate) const DEFAULT_CONTROL_PATH: &str = "/run/kes-agent/control.socket";
@@ -39,8 +41,11 @@ pub(crate) enum Command {
     /// Make the pending key the active one, now or when its certificate's first period begins
     #[command(visible_alias = "upload")]
     Activate(Activate),
-    /// Show the agent's state
-    Status(Agent),
+    /// Show the agent's state and what to do next
+    Status(ShowStatus),
+    /// Tell a monitor in one line and an exit code whether all is well
+    #[command(after_help = exit::CHECK_HELP)]
+    Check(Check),
     /// Wipe the pending key and its certificate; cancels a scheduled activation
     DropPending(Agent),
     /// Wipe the active key and tell the nodes to stop using it: they stop forging
@@ -130,6 +135,58 @@ pub(crate) struct Insist {
     /// Accept a counter below the highest one that was active (only while no key is active)
     #[arg(long)]
     pub(crate) allow_lower_counter: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowStatus {
+    #[command(flatten)]
+    pub(crate) agent: Agent,
+    /// How to show it
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// Write it to this file, whole or not at all, over what is there (- is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out_file: Option<PathBuf>,
+    /// A label for every metric, to tell several agents on one host apart; any number of times
+    #[arg(long, value_name = "NAME=VALUE", requires = "format")]
+    pub(crate) label: Vec<Label>,
+    /// Draw it anew every second until Ctrl-C
+    #[arg(long, conflicts_with_all = ["format", "out_file"])]
+    pub(crate) watch: bool,
+}
+
+/// How a status is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Sentences
+    Human,
+    /// One object, as with --json
+    Json,
+    /// Prometheus' text format; an agent that cannot be reached is kes_agent_up 0, exit code 0
+    Prometheus,
+    /// kes_NAME='VALUE' lines for eval in a POSIX shell
+    Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) agent: Agent,
+    /// Warn from this long before the key expires: 14d, 36h, 90m, or KES periods such as 10p
+    #[arg(long, value_name = "MARGIN", default_value = "14d")]
+    pub(crate) warn: Margin,
+    /// Critical from this long before the key expires
+    #[arg(long, value_name = "MARGIN", default_value = "3d")]
+    pub(crate) crit: Margin,
+    /// Warn where fewer nodes are connected; 0 for an agent that only keeps the key for others
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) nodes: u32,
+    /// Do not warn of this protection, such as survives-restart; any number of times
+    #[arg(long, value_name = "PROTECTION")]
+    pub(crate) without: Vec<String>,
+    /// Seconds to wait for the agent's answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +281,11 @@ pub(crate) struct ColdIssueOpCert {
     /// Overwrite the certificate's file
     #[arg(long)]
     pub(crate) force: bool,
+    /// Show what is to be signed and wait for a yes
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) ask: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkOptions,
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,18 @@ Exit codes:
   12  the probe found no key, or one that does not sign
   13  the agent leaves alone what it kept over a restart (a newer version's, or another pool's)";
 
+/// The table that `check --help` shows.
+pub(crate) const CHECK_HELP: &str = "\
+Exit codes, as Nagios and the monitors like it have them:
+   0  OK: a key is served and does not expire soon, nodes and peers are connected
+   1  WARNING: expires within --warn; no node, or one that has not confirmed; a peer is down; a
+      protection is not in force; the agent wants something attended to
+   2  CRITICAL: expires within --crit; expired, dropped or no key; the agent cannot be reached or
+      does not answer
+   3  UNKNOWN: the agent may not be asked, is not understood, or the command line is wrong
+
+A key that is scheduled counts as the end of what is served, unless it begins too late.";
+
 impl From<&RefusalCode> for Exit {
     fn from(code: &RefusalCode) -> Self {
         match code {

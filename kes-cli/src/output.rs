@@ -20,12 +20,22 @@ pub(crate) struct Report {
     pub(crate) lines: Vec<String>,
     /// What either should know beside it.
     pub(crate) notes: Vec<Note>,
+    /// What is printed as it stands, instead of all that.
+    verbatim: Option<String>,
 }
 
 impl Report {
     pub(crate) fn new(changed: bool) -> Self {
         Self {
             changed,
+            ..Self::default()
+        }
+    }
+
+    /// A result that is printed as it stands.
+    pub(crate) fn verbatim(text: impl Into<String>) -> Self {
+        Self {
+            verbatim: Some(text.into()),
             ..Self::default()
         }
     }
@@ -56,10 +66,10 @@ pub(crate) fn finish(outcome: Result<Report, Failure>, json: bool, stdout_taken:
     let (exit, text) = match &outcome {
         Ok(report) => (
             Exit::Success,
-            if json {
-                as_json(report)
-            } else {
-                as_text(report)
+            match &report.verbatim {
+                Some(text) => text.clone(),
+                None if json => as_json(report),
+                None => as_text(report),
             },
         ),
         Err(failure) => (
@@ -82,12 +92,7 @@ pub(crate) fn finish(outcome: Result<Report, Failure>, json: bool, stdout_taken:
     if let Err(failure) = &outcome
         && !json
     {
-        written = writeln!(
-            io::stderr(),
-            "Error: {}\nNext:  {}",
-            failure.sentence,
-            failure.next_step
-        );
+        written = io::stderr().write_all(failure_as_text(failure).as_bytes());
     }
     match written {
         Ok(()) => exit.into(),
@@ -97,7 +102,41 @@ pub(crate) fn finish(outcome: Result<Report, Failure>, json: bool, stdout_taken:
     }
 }
 
-fn as_json(report: &Report) -> String {
+/// Prints what is printed as it stands, before a failure is told.
+pub(crate) fn show(report: &Report) {
+    let text = report.verbatim.as_deref().unwrap_or_default();
+    // The failure that follows decides the exit code.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Tells a person something before the command goes on; on standard error where standard output is
+/// for something else.
+pub(crate) fn say(text: &str, stdout_taken: bool) {
+    // Where nobody reads, nobody is told.
+    let _ = if stdout_taken {
+        io::stderr().write_all(text.as_bytes())
+    } else {
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+    };
+}
+
+/// Tells a person of a failure that does not fail the command.
+pub(crate) fn complain(failure: &Failure) {
+    // Where nobody reads, nobody is told.
+    let _ = io::stderr().write_all(failure_as_text(failure).as_bytes());
+}
+
+fn failure_as_text(failure: &Failure) -> String {
+    format!(
+        "Error: {}\nNext:  {}\n",
+        failure.sentence, failure.next_step
+    )
+}
+
+pub(crate) fn as_json(report: &Report) -> String {
     let mut object = Map::new();
     object.insert("changed".to_owned(), report.changed.into());
     object.extend(report.fields.clone());
@@ -115,7 +154,7 @@ fn line(value: &Value) -> String {
     text
 }
 
-fn as_text(report: &Report) -> String {
+pub(crate) fn as_text(report: &Report) -> String {
     let notes = report
         .notes
         .iter()

@@ -23,8 +23,18 @@ fn length(seconds: u64) -> String {
         0..MINUTE => format!("{seconds} s"),
         MINUTE..HOUR => format!("{} min {} s", seconds / MINUTE, seconds % MINUTE),
         HOUR..DAY => format!("{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
-        _ => format!("{} days {} h", seconds / DAY, seconds % DAY / HOUR),
+        _ => format!(
+            "{} {} h",
+            several(seconds / DAY, "day"),
+            seconds % DAY / HOUR
+        ),
     }
+}
+
+/// `1 node`, `2 nodes`.
+pub(crate) fn several(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A short form of a verification key, to compare by eye between two machines: the first 80 bits
@@ -73,6 +83,7 @@ mod tests {
         assert_eq!(relative(at(59), at(0)), "in 59 s");
         assert_eq!(relative(at(0), at(3_725)), "1 h 2 min ago");
         assert_eq!(relative(at(88 * 86_400 + 7_200), at(0)), "in 88 days 2 h");
+        assert_eq!(relative(at(86_400), at(0)), "in 1 day 0 h");
     }
 
     #[test]

@@ -123,6 +123,19 @@ impl Network {
         shelley_start_time: KNOWN[0].shelley_start_time,
     };
 
+    /// The networks that are built in, by name. They share mainnet's parameters.
+    pub fn public() -> impl Iterator<Item = (&'static str, Self)> {
+        KNOWN.iter().map(|known| {
+            let network = Self {
+                magic: known.magic,
+                shelley_start_slot: known.shelley_start_slot,
+                shelley_start_time: known.shelley_start_time,
+                ..Self::MAINNET
+            };
+            (known.name, network)
+        })
+    }
+
     /// The slot at `time`; the first Shelley slot for moments before it.
     #[must_use]
     pub fn slot_at(&self, time: UnixTime) -> u64 {
@@ -132,11 +145,17 @@ impl Network {
             .saturating_add(u64::try_from(slots).unwrap_or(u64::MAX))
     }
 
+    /// The KES period of a slot.
+    #[must_use]
+    pub fn period_of_slot(&self, slot: u64) -> KesPeriod {
+        KesPeriod(slot / self.slots_per_kes_period)
+    }
+
     /// The KES period at `time`. Before the Shelley era begins it is the period that it begins
     /// in: a test network is often set up some seconds ahead of its start.
     #[must_use]
     pub fn period_at(&self, time: UnixTime) -> KesPeriod {
-        KesPeriod(self.slot_at(time) / self.slots_per_kes_period)
+        self.period_of_slot(self.slot_at(time))
     }
 
     /// When `period` begins: the moment its first slot does, rounded up to a microsecond. A

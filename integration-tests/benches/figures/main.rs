@@ -12,6 +12,7 @@ mod against_libsodium;
 mod against_summed;
 mod drop_in;
 mod hostile_peers;
+mod hot_key;
 mod load;
 mod measure;
 mod processes;
@@ -24,10 +25,11 @@ use report::Report;
 type Group = fn(&mut Report);
 
 /// The groups by name, in the report's order.
-const GROUPS: [(&str, Group); 5] = [
+const GROUPS: [(&str, Group); 6] = [
     ("against-libsodium", against_libsodium::measure),
     ("against-summed", against_summed::measure),
     ("processes", processes::measure),
+    ("hot-key", hot_key::measure),
     ("drop-in", drop_in::measure),
     ("hostile-peers", hostile_peers::measure),
 ];

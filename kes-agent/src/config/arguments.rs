@@ -1,6 +1,7 @@
 //! The command line and the environment.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -170,7 +171,7 @@ pub struct RunArguments {
 
     /// Connections that each socket takes at a time [default: 4096]
     #[arg(long, value_name = "NUMBER", env = "KES_AGENT_MAX_CONNECTIONS")]
-    pub max_connections: Option<u32>,
+    pub max_connections: Option<NonZeroU32>,
 
     /// Connections that each socket takes from one user at a time [default: 1024]
     #[arg(
@@ -178,7 +179,7 @@ pub struct RunArguments {
         value_name = "NUMBER",
         env = "KES_AGENT_MAX_CONNECTIONS_PER_USER"
     )]
-    pub max_connections_per_user: Option<u32>,
+    pub max_connections_per_user: Option<NonZeroU32>,
 
     /// Which part of the system the agent leaves itself [default: on]
     #[arg(long, value_name = "MODE", env = "KES_AGENT_SANDBOX")]

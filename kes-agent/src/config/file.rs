@@ -1,5 +1,6 @@
 //! Configuration files: TOML with the reference agent's keys and our own.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use kes_wire::files;
@@ -40,8 +41,8 @@ pub(super) struct FileSettings {
     pub(super) control_socket_group: Option<String>,
     pub(super) control_allow_users: Option<Vec<String>>,
     pub(super) control_allow_groups: Option<Vec<String>>,
-    pub(super) max_connections: Option<u32>,
-    pub(super) max_connections_per_user: Option<u32>,
+    pub(super) max_connections: Option<NonZeroU32>,
+    pub(super) max_connections_per_user: Option<NonZeroU32>,
     pub(super) sandbox: Option<SandboxMode>,
     pub(super) clock: Option<ClockSetting>,
     pub(super) memory: Option<MemoryMode>,

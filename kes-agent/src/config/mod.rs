@@ -6,6 +6,7 @@ mod file;
 pub mod levels;
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use kes_wire::cold::ColdVerificationKey;
@@ -180,9 +181,9 @@ impl Config {
         .resolve()?;
         let limits = ConnectionLimits::default();
         let limits = ConnectionLimits {
-            most: setting!(max_connections, max_connections).unwrap_or(limits.most),
+            most: setting!(max_connections, max_connections).map_or(limits.most, NonZeroU32::get),
             most_per_user: setting!(max_connections_per_user, max_connections_per_user)
-                .unwrap_or(limits.most_per_user),
+                .map_or(limits.most_per_user, NonZeroU32::get),
         };
         let mut bootstrap_paths = bootstrap_paths(&arguments)
             .or_else(|| files.iter().find_map(|f| f.bootstrap_paths.clone()))

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use kes_wire::envelope;
 use kes_wire::files::{self, Overwrite, Visibility};
 use kes_wire::net::{DeployedControlClient, DeployedControlError};
@@ -41,6 +41,11 @@ impl Failed {
             code: 1,
         }
     }
+}
+
+/// Its arguments.
+pub(crate) fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs a command as the reference's control client would.

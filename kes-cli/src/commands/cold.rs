@@ -4,15 +4,21 @@
 //! written and flushed before the counter: an interruption repeats a number, which the chain
 //! accepts, and never skips one, which it does not.
 
+use std::io::{self, BufRead, Read};
+
 use kes_wire::cold::{ColdSignKey, PoolId};
 use kes_wire::envelope;
 use kes_wire::files::{self, Overwrite, Visibility};
 use kes_wire::period::KesPeriod;
+use kes_wire::protocol::control::rotation::Note;
+use kes_wire::unix_time::UnixTime;
 
+use super::network;
 use crate::arguments::{ColdIssueOpCert, ColdKeyGen, ColdNewCounter};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Report;
+use crate::output::{self, Report};
+use crate::plausibility::{doubts, made_at};
 use crate::words::fingerprint;
 
 /// `kes-cli cold key-gen`
@@ -48,12 +54,35 @@ pub(crate) fn key_gen(args: &ColdKeyGen) -> Result<Report, Failure> {
         .field("pool_id", pool_id))
 }
 
-/// `kes-cli cold issue-op-cert`
-pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
+/// `kes-cli cold issue-op-cert`. What is to be signed is shown before it is, unless `quiet`: then
+/// standard output is for something else, and the report has it.
+pub(crate) fn issue_op_cert(args: &ColdIssueOpCert, quiet: bool) -> Result<Report, Failure> {
     let counter_path = &args.operational_certificate_issue_counter_file;
     files::check_target(&args.out_file, overwrite(args.force))?;
     let kes_vkey = envelope::read_file(&args.kes_verification_key_file, envelope::read_kes_vkey)?;
     let (counter, counter_vkey) = envelope::read_file(counter_path, envelope::read_opcert_counter)?;
+    let next = counter.checked_add(1).ok_or_else(|| {
+        Failure::content(
+            &counter_path.display().to_string(),
+            &"its number cannot be increased",
+        )
+    })?;
+    let start = KesPeriod(args.kes_period);
+    let network = network(&args.network)?;
+    let doubts = doubts(start, network.as_ref(), UnixTime::now(), made_at());
+    let print = fingerprint(&kes_vkey);
+    let to_sign = [
+        format!("Fingerprint: {print}  (compare it with the hot machine)"),
+        format!("KES period:  from {start} on  (compare it, too)"),
+        format!("Number:      {counter}"),
+        format!("Pool:        {}", PoolId::of(&counter_vkey)),
+    ];
+    if !quiet || args.ask {
+        show(&to_sign, &doubts, quiet);
+    }
+    if args.ask {
+        await_yes(quiet)?;
+    }
     let key = envelope::read_cold_skey_file(&args.cold_signing_key_file)?;
     let vkey = key.verification_key();
     if counter_vkey != vkey {
@@ -68,13 +97,6 @@ pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
             "use the counter file of this pool, or write a new one with `kes-cli cold new-counter`",
         ));
     }
-    let next = counter.checked_add(1).ok_or_else(|| {
-        Failure::content(
-            &counter_path.display().to_string(),
-            &"its number cannot be increased",
-        )
-    })?;
-    let start = KesPeriod(args.kes_period);
     let opcert = key.issue(&kes_vkey, counter, start)?;
     drop(key);
     let text = envelope::opcert(&opcert, &vkey);
@@ -91,16 +113,14 @@ pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
         Overwrite::Yes,
         Visibility::Public,
     )?;
-    let print = fingerprint(&kes_vkey);
-    Ok(Report::new(true)
-        .line(format!(
-            "Fingerprint: {print}  (compare it with the hot machine)"
-        ))
-        .line(format!(
-            "Certificate: {} (number {counter})",
-            args.out_file.display()
-        ))
-        .line(format!("KES period:  from {start} on"))
+    let mut report = Report::new(true);
+    if quiet {
+        // Not said before: it stands here, and the doubts with it.
+        report.lines.extend(to_sign);
+        report = report.notes(doubts);
+    }
+    Ok(report
+        .line(format!("Certificate: {}", args.out_file.display()))
         .line(format!(
             "Counter:     {} (next number {next})",
             counter_path.display()
@@ -112,6 +132,32 @@ pub(crate) fn issue_op_cert(args: &ColdIssueOpCert) -> Result<Report, Failure> {
         .field("start_period", start)
         .field("pool_id", PoolId::of(&vkey).to_string())
         .field("out_file", args.out_file.display().to_string()))
+}
+
+/// Says what is about to be signed.
+fn show(to_sign: &[String], doubts: &[Note], stdout_taken: bool) {
+    let mut text = to_sign.join("\n") + "\n";
+    for doubt in doubts {
+        text.push_str(&format!("ATTENTION:   {}\n", doubt.sentence));
+    }
+    output::say(&text, stdout_taken);
+}
+
+/// Waits for a yes on standard input.
+fn await_yes(stdout_taken: bool) -> Result<(), Failure> {
+    output::say("Sign? Type yes: ", stdout_taken);
+    let mut answer = String::new();
+    // Where nothing can be read, nobody has said yes.
+    let _ = io::stdin().lock().take(64).read_line(&mut answer);
+    if answer.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Failure,
+        "not-confirmed",
+        "nothing was signed: the answer was not yes",
+        "run the command again when fingerprint and period are those of the hot machine",
+    ))
 }
 
 /// `kes-cli cold new-counter`

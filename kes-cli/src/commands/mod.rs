@@ -1,20 +1,26 @@
 //! One function a command.
 
+pub(crate) mod check;
 pub(crate) mod cold;
 pub(crate) mod deployed;
 pub(crate) mod probe;
 pub(crate) mod rotation;
 pub(crate) mod status;
+mod watch;
 
 use std::future::Future;
+use std::path::Path;
 
+use kes_wire::files;
+use kes_wire::genesis::{self, Network, ShelleyStart};
 use kes_wire::net::{
     AnyControlClient, ConnectError, ControlClientError, DeployedControlError, HandshakeFailure,
 };
 use kes_wire::protocol::control::rotation::{Answer, Note, Refusal, Request, Status};
 use kes_wire::protocol::handshake::HandshakeError;
+use kes_wire::unix_time::UnixTime;
 
-use crate::arguments::{Agent, Command};
+use crate::arguments::{Agent, Command, NetworkOptions};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -33,6 +39,7 @@ impl Command {
             Self::ImportOpcert(_)
             | Self::Activate(_)
             | Self::Status(_)
+            | Self::Check(_)
             | Self::DropPending(_)
             | Self::DropActive(_)
             | Self::ConfirmClock(_)
@@ -62,33 +69,37 @@ pub(crate) enum Outcome {
 
 /// Sends one request to the agent and waits for its answer.
 pub(crate) fn call(agent: &Agent, request: &Request) -> Result<Outcome, Failure> {
+    block_on(call_async(agent, request))?
+}
+
+/// Sends one request to the agent and waits for its answer, on a runtime that is there.
+pub(crate) async fn call_async(agent: &Agent, request: &Request) -> Result<Outcome, Failure> {
     let path = &agent.control_address;
-    let outcome = block_on(async {
-        match AnyControlClient::connect(path).await? {
-            AnyControlClient::Rotation(mut client) => {
-                Ok(Outcome::Ours(match client.call(request).await? {
-                    Answer::Done {
-                        changed,
-                        notes,
-                        status,
-                    } => Done {
-                        changed,
-                        notes,
-                        status,
-                    },
-                    Answer::Refused { refusal } => return Err(refusal.into()),
-                }))
-            }
-            AnyControlClient::Deployed(mut client) => Ok(Outcome::Deployed(
-                deployed::carry_out(&mut client, request).await??,
-            )),
-        }
-    })?;
-    outcome.map_err(|error: CallError| match error {
+    exchange(path, request).await.map_err(|error| match error {
         CallError::Failed(failure) => failure,
         CallError::Rotation(error) => unreachable(path, &error),
         CallError::Deployed(error) => unreachable(path, &error.into()),
     })
+}
+
+async fn exchange(path: &Path, request: &Request) -> Result<Outcome, CallError> {
+    match AnyControlClient::connect(path).await? {
+        AnyControlClient::Rotation(mut client) => match client.call(request).await? {
+            Answer::Done {
+                changed,
+                notes,
+                status,
+            } => Ok(Outcome::Ours(Done {
+                changed,
+                notes,
+                status,
+            })),
+            Answer::Refused { refusal } => Err(refusal.into()),
+        },
+        AnyControlClient::Deployed(mut client) => Ok(Outcome::Deployed(
+            deployed::carry_out(&mut client, request).await??,
+        )),
+    }
 }
 
 /// Why a request came to nothing.
@@ -139,7 +150,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     Ok(runtime.block_on(future))
 }
 
-fn unreachable(path: &std::path::Path, error: &ControlClientError) -> Failure {
+fn unreachable(path: &Path, error: &ControlClientError) -> Failure {
     let shown = path.display();
     let start = "start the agent (systemctl start kes-agent), or name its control socket with \
                  --control-address or KES_AGENT_CONTROL_PATH";
@@ -151,6 +162,12 @@ fn unreachable(path: &std::path::Path, error: &ControlClientError) -> Failure {
             Exit::NotSupported,
             "nothing-in-common",
             format!("the agent at {shown} speaks none of this program's control versions: {error}"),
+            "use the command line that came with that agent, or upgrade it",
+        ),
+        ControlClientError::Answer(_) | ControlClientError::Frame(_) => Failure::new(
+            Exit::NotSupported,
+            "answer-unreadable",
+            format!("{shown}: {error}; whether the command was carried out is not known"),
             "use the command line that came with that agent, or upgrade it",
         ),
         other => Failure::new(
@@ -180,4 +197,30 @@ pub(crate) fn refused_connection(
             Failure::new(Exit::NotReachable, "not-reachable", sentence, start)
         }
     }
+}
+
+/// The network of the genesis file, where one is given.
+pub(crate) fn network(options: &NetworkOptions) -> Result<Option<Network>, Failure> {
+    let Some(path) = &options.genesis_file else {
+        return Ok(None);
+    };
+    let time = match &options.shelley_start_time {
+        None => None,
+        Some(text) => Some(UnixTime::parse(text).map_err(|_| {
+            Failure::new(
+                Exit::Usage,
+                "shelley-start-time",
+                format!("{text} is not a time like 2022-06-21T00:00:00Z"),
+                "give --shelley-start-time in that form",
+            )
+        })?),
+    };
+    let bytes = files::read_limited(path, genesis::MOST_BYTES)?;
+    let start = ShelleyStart {
+        slot: options.shelley_start_slot,
+        time,
+    };
+    let (network, _) = genesis::network(&bytes, start)
+        .map_err(|error| Failure::content(&path.display().to_string(), &error))?;
+    Ok(Some(network))
 }

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use kes_wire::cold::ColdVerificationKey;
 use kes_wire::envelope;
-use kes_wire::files;
-use kes_wire::genesis::{self, Network, ShelleyStart};
+use kes_wire::genesis::Network;
 use kes_wire::net::{ServiceClient, ServiceClientError};
 use kes_wire::opcert::OpCert;
 use kes_wire::period::{Evolution, KesPeriod};
@@ -20,8 +19,8 @@ use kes_wire::unix_time::UnixTime;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
-use super::{block_on, refused_connection};
-use crate::arguments::{NetworkOptions, Probe};
+use super::{block_on, network, refused_connection};
+use crate::arguments::Probe;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Report;
@@ -60,7 +59,7 @@ impl Checks {
             None => None,
         };
         Ok(Self {
-            network: network(&args.network)?,
+            network: network(&args.network)?.unwrap_or(Network::MAINNET),
             cold_vkey,
         })
     }
@@ -343,31 +342,6 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-fn network(options: &NetworkOptions) -> Result<Network, Failure> {
-    let Some(path) = &options.genesis_file else {
-        return Ok(Network::MAINNET);
-    };
-    let time = match &options.shelley_start_time {
-        None => None,
-        Some(text) => Some(UnixTime::parse(text).map_err(|_| {
-            Failure::new(
-                Exit::Usage,
-                "shelley-start-time",
-                format!("{text} is not a time like 2022-06-21T00:00:00Z"),
-                "give --shelley-start-time in that form",
-            )
-        })?),
-    };
-    let bytes = files::read_limited(path, genesis::MOST_BYTES)?;
-    let start = ShelleyStart {
-        slot: options.shelley_start_slot,
-        time,
-    };
-    let (network, _) = genesis::network(&bytes, start)
-        .map_err(|error| Failure::content(&path.display().to_string(), &error))?;
-    Ok(network)
 }
 
 fn no_key(sentence: String) -> Failure {

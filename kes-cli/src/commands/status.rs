@@ -1,36 +1,144 @@
 //! `kes-cli status`
 
+use kes_wire::files::{self, Overwrite, Visibility};
 use kes_wire::protocol::control::rotation::{
     ActiveStatus, NodeState, NodeStatus, OpCertStatus, PeerState, PeerStatus, PendingStatus,
     Request, Status, TimeSource,
 };
 
 use kes_wire::protocol::control::deployed::AgentInfo;
+use kes_wire::unix_time::UnixTime;
 
 use super::deployed::{self, Done};
 use super::rotation::expiry;
+use super::watch::watch;
 use super::{Outcome, call};
-use crate::arguments::Agent;
+use crate::arguments::{Format, ShowStatus};
+use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Report;
+use crate::metrics;
+use crate::next_step::{NextStep, next_step};
+use crate::output::{self, Report};
+use crate::shell;
 use crate::words::{fingerprint, relative, user};
 
 /// Shows the agent's state.
-pub(crate) fn status(args: &Agent) -> Result<Report, Failure> {
-    let status = match call(args, &Request::Status {})? {
+pub(crate) fn status(args: &ShowStatus, json: bool) -> Result<Report, Failure> {
+    if let Some(failure) = contradiction(args, json) {
+        return Err(failure);
+    }
+    if args.watch {
+        return watch(&args.agent);
+    }
+    let outcome = call(&args.agent, &Request::Status {});
+    let text = match args
+        .format
+        .unwrap_or(if json { Format::Json } else { Format::Human })
+    {
+        Format::Human => output::as_text(&report(outcome?)?),
+        Format::Json => output::as_json(&report(outcome?)?),
+        Format::Shell => match outcome? {
+            Outcome::Ours(done) => shell::assignments(&done.status),
+            Outcome::Deployed(_) => return Err(not_of_this_agent("--format shell")),
+        },
+        Format::Prometheus => return metrics_of(outcome, args),
+    };
+    deliver(text, args)
+}
+
+/// Options that exclude each other; the rest of the rules stand with the arguments.
+fn contradiction(args: &ShowStatus, json: bool) -> Option<Failure> {
+    let usage =
+        |sentence: &str, next: &str| Some(Failure::new(Exit::Usage, "usage", sentence, next));
+    match args.format {
+        _ if args.watch && json => usage(
+            "--watch draws for a person, not in JSON",
+            "ask again and again with `kes-cli status --json` instead",
+        ),
+        Some(Format::Human | Format::Prometheus | Format::Shell) if json => usage(
+            "--json and --format name different formats",
+            "give one of the two",
+        ),
+        Some(Format::Prometheus) | None => None,
+        Some(_) if !args.label.is_empty() => usage(
+            "--label belongs to --format prometheus",
+            "leave it out, or ask for that format",
+        ),
+        Some(_) => None,
+    }
+}
+
+fn not_of_this_agent(what: &str) -> Failure {
+    Failure::new(
+        Exit::NotSupported,
+        "not-supported",
+        format!("an agent of another make does not tell enough for {what}"),
+        "use --format json",
+    )
+}
+
+/// Metrics are written whatever comes: an agent that is away is news, not a failure, so a timer
+/// that writes them goes on. One that may not be asked, or is not understood, is also counted as
+/// down, and that this happened shows in the exit code.
+fn metrics_of(outcome: Result<Outcome, Failure>, args: &ShowStatus) -> Result<Report, Failure> {
+    let (now, labels) = (UnixTime::now(), args.label.as_slice());
+    let (text, failure) = match outcome {
+        Ok(Outcome::Ours(done)) => (metrics::of(&done.status, now, labels), None),
+        Ok(Outcome::Deployed(Done::Info(info))) => {
+            (metrics::of_other_make(&info, now, labels), None)
+        }
+        Ok(Outcome::Deployed(_)) => (
+            metrics::of_none(now, labels),
+            Some(Failure::contradiction()),
+        ),
+        Err(failure) => (metrics::of_none(now, labels), Some(failure)),
+    };
+    let report = deliver(text, args)?;
+    match failure {
+        Some(failure) if failure.exit != Exit::NotReachable => {
+            output::show(&report);
+            Err(failure)
+        }
+        Some(failure) => {
+            output::complain(&failure);
+            Ok(report)
+        }
+        None => Ok(report),
+    }
+}
+
+/// Puts a text where it is wanted: into a file, whole or not at all, or out.
+fn deliver(text: String, args: &ShowStatus) -> Result<Report, Failure> {
+    match args.out_file.as_deref() {
+        Some(path) if path.as_os_str() != "-" => {
+            files::write(path, text.as_bytes(), Overwrite::Yes, Visibility::Public)?;
+            Ok(Report::verbatim(""))
+        }
+        Some(_) | None => Ok(Report::verbatim(text)),
+    }
+}
+
+/// The lines that a person reads.
+pub(super) fn lines(outcome: Outcome) -> Result<Vec<String>, Failure> {
+    report(outcome).map(|report| report.lines)
+}
+
+fn report(outcome: Outcome) -> Result<Report, Failure> {
+    let status = match outcome {
         Outcome::Ours(done) => done.status,
         Outcome::Deployed(Done::Info(info)) => return Ok(of_another_make(&info)),
         Outcome::Deployed(_) => return Err(Failure::contradiction()),
     };
     let mut report = Report::new(false);
-    report.lines = describe(&status);
+    let next = next_step(&status);
+    report.lines = describe(&status, &next);
     let serde_json::Value::Object(fields) =
         serde_json::to_value(&status).expect("our own types serialise")
     else {
         return Err(Failure::contradiction());
     };
     report.fields = fields;
-    Ok(report)
+    Ok(report.field("next_step", next))
 }
 
 /// What an agent of another make tells.
@@ -66,11 +174,12 @@ fn of_another_make(info: &AgentInfo) -> Report {
     report
 }
 
-fn describe(status: &Status) -> Vec<String> {
+fn describe(status: &Status, next: &NextStep) -> Vec<String> {
     let mut lines = Vec::new();
     for warning in &status.warnings {
         lines.push(format!("ATTENTION {}", warning.sentence));
     }
+    lines.push(format!("Next      {}", next.sentence));
     lines.push(format!(
         "Period    {}, since {}, until {} ({})",
         status.current_period,

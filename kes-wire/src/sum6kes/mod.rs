@@ -11,10 +11,12 @@
 //! Levels are counted from the leaf: level 1 is a pair of leaves, level 6 the whole tree.
 
 mod layout;
+mod leaf_signer;
 mod sign_key;
 mod tree;
 mod verify;
 
+pub use leaf_signer::LeafSigner;
 pub use sign_key::{DamagedKey, EvolveError, SignKey};
 pub use verify::{VerifyError, verify};
 

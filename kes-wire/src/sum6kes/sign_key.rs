@@ -229,6 +229,25 @@ impl<S: SecretBytes<SIGN_KEY_BYTES>> SignKey<S> {
         Ok(signature)
     }
 
+    /// Copies what signs at the key's evolution: the leaf's seed with its public half into locked
+    /// memory, and the public path.
+    pub(super) fn copy_leaf(
+        &self,
+        leaf: &mut [u8; sodium::ED25519_SECRET_BYTES],
+        path: &mut [u8; DEPTH * 64],
+    ) -> Result<(), LockError> {
+        let key = self.secret.expose();
+        stack::run(|| {
+            leaf[..32].copy_from_slice(at(key, LEAF_SEED));
+            leaf[32..].copy_from_slice(self.tree.get(Node::leaf(self.evolution.0)));
+        })?;
+        for (level, pair) in (1..=DEPTH).zip(path.as_chunks_mut::<64>().0) {
+            let from = layout::verification_keys(level);
+            pair.copy_from_slice(&key[from..from + 64]);
+        }
+        Ok(())
+    }
+
     /// Evolves up to `wanted`, in place; the leaf and the seeds of every evolution before it are
     /// overwritten. Does nothing where the key is there already.
     ///

@@ -147,6 +147,11 @@ impl<const N: usize> LockedBytes<N> {
         unsafe { self.bytes.as_mut() }
     }
 
+    /// Where the bytes are, for a type that lends parts of them itself ([`super::cells`]).
+    pub(super) fn as_ptr(&self) -> NonNull<[u8; N]> {
+        self.bytes
+    }
+
     /// Overwrites all of it with zeros, in a way the compiler does not leave out.
     pub fn wipe(&mut self) {
         sodium::wipe(self.expose_mut());

@@ -5,6 +5,7 @@
 //! reads this folder and nothing else.
 #![allow(unsafe_code)]
 
+pub mod cells;
 pub mod host;
 pub mod memory;
 pub mod os;

@@ -2,10 +2,15 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+#[cfg(feature = "net")]
 use std::os::unix::net::UnixListener;
 
-use rustix::fs::{FileType, fstat};
+#[cfg(feature = "net")]
+use rustix::fs::FileType;
+use rustix::fs::fstat;
+#[cfg(feature = "net")]
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+#[cfg(feature = "net")]
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, getrlimit};
 
@@ -30,6 +35,7 @@ pub fn clock_is_synchronised() -> bool {
 ///
 /// # Errors
 /// Where the descriptor is not such a socket; it is closed then.
+#[cfg(feature = "net")]
 pub fn adopt_listener(fd: RawFd) -> io::Result<UnixListener> {
     let owned = adopt(fd)?;
     let is_socket = FileType::from_raw_mode(fstat(&owned)?.st_mode) == FileType::Socket;
@@ -72,7 +78,7 @@ pub fn wait_on(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
         .map_err(io::Error::from)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "net"))]
 mod tests {
     use super::*;
     use std::os::fd::IntoRawFd;

@@ -1,0 +1,110 @@
+//! A signing thread while the agent replaces the key 1,000 times a second.
+//!
+//! It stands against the same thread while another node in this process is served the same keys at
+//! the same rate: the load on the machine is the same, but nothing is replaced under the thread.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kes_wire::opcert::OpCert;
+use kes_wire::period::KesPeriod;
+use kes_wire::sum6kes::SignKey;
+
+use super::super::measure::nanoseconds;
+use super::super::report::{Goal, Report, Row};
+use super::{MESSAGE, Node, PERIOD, percentile, plots};
+
+/// Replacements are this far apart.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Each of the two is measured so often, in turns, for so long.
+const SLICES: usize = 24;
+const SLICE: Duration = Duration::from_millis(500);
+/// The evolution of the keys: a check of one then takes 7 leaves' Ed25519 keys, about 200 us.
+const EVOLUTION: u32 = 56;
+
+const UNDER: &str = "sign while the key is replaced 1,000 times a second";
+const AGAINST: &str = "the same while another node's key is replaced";
+
+pub(super) fn measure(report: &mut Report) {
+    let mut signing = Node::new();
+    let mut other = Node::new();
+    let (mut plain, mut replaced) = (Vec::new(), Vec::new());
+    let (ours, theirs) = (keys(&signing), keys(&other));
+    signing.receives(&ours[0]);
+    let mut replacements = 0;
+    for slice in 0..SLICES * 2 {
+        let hot_key = signing.hot_key.clone();
+        let is_plain = slice % 2 == 0;
+        let (node, keys) = if is_plain {
+            (&mut other, &theirs)
+        } else {
+            (&mut signing, &ours)
+        };
+        let stop = AtomicBool::new(false);
+        let sent = AtomicU64::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| replace(node, keys, &stop, &sent));
+            let times = if is_plain { &mut plain } else { &mut replaced };
+            let end = Instant::now() + SLICE;
+            while Instant::now() < end {
+                let begin = Instant::now();
+                black_box(hot_key.sign(KesPeriod(PERIOD), black_box(&MESSAGE))).unwrap();
+                times.push(nanoseconds(begin.elapsed()) / 1e3);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        if !is_plain {
+            replacements += sent.load(Ordering::Relaxed);
+        }
+    }
+    add_rows(report, &mut plain, &mut replaced, replacements);
+    plots::replacement(&plain, &replaced);
+}
+
+/// Two keys of a node, which take turns.
+fn keys(node: &Node) -> [(SignKey, OpCert); 2] {
+    [node.key_at(EVOLUTION), node.key_at(EVOLUTION)]
+}
+
+fn replace(node: &mut Node, keys: &[(SignKey, OpCert); 2], stop: &AtomicBool, sent: &AtomicU64) {
+    let begin = Instant::now();
+    for number in 1..=u32::MAX {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        node.receives(&keys[number as usize % 2]);
+        sent.fetch_add(1, Ordering::Relaxed);
+        // By the clock: after a late one, the next come sooner.
+        thread::sleep((PAUSE * number).saturating_sub(begin.elapsed()));
+    }
+}
+
+fn add_rows(report: &mut Report, plain: &mut [f64], replaced: &mut [f64], replacements: u64) {
+    plain.sort_by(f64::total_cmp);
+    replaced.sort_by(f64::total_cmp);
+    for (name, fraction, goal) in [
+        ("median", 0.5, Goal::None),
+        ("p99", 0.99, Goal::None),
+        ("p99.9", 0.999, Goal::AtMostMore(1.0)),
+        ("p99.99", 0.9999, Goal::None),
+        ("worst", 1.0, Goal::None),
+    ] {
+        report.add(Row {
+            name: format!("{UNDER}, {name}"),
+            value: percentile(replaced, fraction),
+            unit: "us",
+            against: Some((AGAINST, percentile(plain, fraction))),
+            goal,
+        });
+    }
+    #[allow(clippy::cast_precision_loss)]
+    report.add(Row {
+        name: "replacements that were made a second".to_owned(),
+        value: replacements as f64 / (SLICE.as_secs_f64() * SLICES as f64),
+        unit: "/s",
+        against: None,
+        goal: Goal::None,
+    });
+}
