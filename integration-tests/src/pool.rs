@@ -501,6 +501,12 @@ impl Node {
         Self { child, events }
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has told so far.
     ///
     /// # Panics
