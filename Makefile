@@ -6,13 +6,15 @@ export KES_SHARED_DIR
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Debian releases with systemd 257 and 252.
+SUITES ?= trixie bookworm
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 .PHONY: help build check test test-programs soak headers model demo bench man dist test-packages install clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 build: ## Build the programs (target/release)
 	$(CARGO) build --release --locked --bins
@@ -36,6 +38,10 @@ test-programs:
 	$(CARGO) build -p kes-agent --features for-tests --locked
 	cp -f target/debug/kes-agent target/debug/kes-agent-for-tests
 	$(CARGO) build --workspace --bins --locked
+
+test-systemd: test-programs ## The agent under real systemds in containers (root, debootstrap, systemd-nspawn)
+	for suite in $(SUITES); do \
+	    bash integration-tests/systemd/run.sh $$suite target/debug || exit 1; done
 
 soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
