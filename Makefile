@@ -73,7 +73,7 @@ dist: build man ## Make packages and a tarball with checksums (target/dist)
 	sh deploy/packages/build.sh target/release target/share target/dist $(VERSION)
 
 test-packages: man ## The packages under real systemds in containers (root, debootstrap, systemd-nspawn)
-	for suite in $${SUITES:-trixie bookworm}; do \
+	for suite in $(SUITES); do \
 	    bash integration-tests/systemd/package.sh $$suite target/debug target/share || exit 1; done
 
 install: build man ## Install programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
