@@ -39,6 +39,7 @@ free_port() {
     while port=$((20000 + RANDOM % 20000)); ss -Hltn "sport = :$port" | grep -q .; do :; done
     echo "$port"
 }
+# shellcheck disable=SC2034 # used by join, by name
 port_one=$(free_port)
 port_two=$(free_port)
 
