@@ -41,7 +41,8 @@ test-programs:
 
 test-systemd: test-programs ## The agent under real systemds in containers (root, debootstrap, systemd-nspawn)
 	for suite in $(SUITES); do \
-	    bash integration-tests/systemd/run.sh $$suite target/debug || exit 1; done
+	    bash integration-tests/systemd/run.sh $$suite target/debug || exit 1; \
+	    bash integration-tests/systemd/peers.sh $$suite target/debug || exit 1; done
 
 soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
