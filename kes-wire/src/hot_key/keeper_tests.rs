@@ -468,6 +468,20 @@ fn what_is_not_whole_or_not_the_pools_is_refused() {
 }
 
 #[test]
+fn memory_of_stages_is_given_back() {
+    let mut bench = Bench::new();
+    let keys = [bench.key(0, 100), bench.key(0, 100)];
+    for round in 0..100 {
+        assert_eq!(bench.send(&keys[round % 2], at(100, 1)), Answer::Ok);
+        bench.settle(at(100, 2));
+    }
+    bench.settle(at(100, 3));
+    // The present stage and the next, and the present one before the next was attached.
+    let made = bench.receiving.keeper.made.len();
+    assert!(made <= 4, "{made}");
+}
+
+#[test]
 fn every_change_of_the_state_is_told_once() {
     use ForgingState::{ConnectedNoKey, ForgingConnected, ForgingNotConnected, NotConnectedNoKey};
     let mut bench = Bench::new();
