@@ -520,3 +520,7 @@ fn following(period: KesPeriod) -> KesPeriod {
 #[cfg(test)]
 #[path = "keeper_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "keeper_properties.rs"]
+mod properties;
