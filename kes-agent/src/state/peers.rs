@@ -71,6 +71,18 @@ pub enum Declined {
         /// Ours.
         ours: Stamp,
     },
+    /// We hold nothing any more, but have served a later key with a higher counter: the chain would
+    /// not take the blocks of this one.
+    #[error(
+        "its key has counter {their_counter}, and this agent has served a later one with counter \
+         {mark} before it lost it"
+    )]
+    BelowMark {
+        /// Its counter.
+        their_counter: u64,
+        /// The counter that was active here last.
+        mark: u64,
+    },
     /// A key of before a drop that we know of.
     #[error(
         "the key of {} was dropped: this agent knows of a drop of {}", UnixTime(.key.0), UnixTime(.drop.0)
@@ -142,7 +154,10 @@ impl Awaits {
         match self {
             Self::Period(period) => now.period >= period,
             Self::Time(stamp) => now.stamp >= stamp,
-            Self::Change(stamp) => active.stamp() != Some(stamp),
+            // It was refused for a key; a drop that won a tie has that key's stamp.
+            Self::Change(stamp) => {
+                active.stamp() != Some(stamp) || matches!(active, Active::Dropped { .. })
+            }
             Self::TrustedTime => now.is_trusted,
         }
     }
@@ -163,6 +178,7 @@ impl PeerAnswer {
                 | Declined::Ahead { .. } => ServiceResult::InvalidOpCert,
                 Declined::FutureStamp { .. }
                 | Declined::Older { .. }
+                | Declined::BelowMark { .. }
                 | Declined::DroppedSince { .. }
                 | Declined::EachRefuses { .. } => ServiceResult::KeyOutdated,
             },
@@ -180,6 +196,7 @@ impl PeerAnswer {
                 Declined::Expired { .. } => "expired",
                 Declined::FutureStamp { .. } => "future-stamp",
                 Declined::Older { .. } => "older",
+                Declined::BelowMark { .. } => "below-mark",
                 Declined::DroppedSince { .. } => "dropped-since",
                 Declined::EachRefuses { .. } => "each-refuses",
                 Declined::Early { .. } => "early",
@@ -206,6 +223,7 @@ impl PeerAnswer {
             Declined::Foreign
             | Declined::Expired { .. }
             | Declined::Older { .. }
+            | Declined::BelowMark { .. }
             | Declined::DroppedSince { .. } => None,
             Declined::EachRefuses { ours, .. } => Some(Awaits::Change(ours)),
         }
@@ -337,16 +355,15 @@ impl State {
     /// An agent that has lost its key but knows how far it had come takes no key of before that
     /// with a lower counter: the chain would not take its blocks.
     fn check_known(&self, theirs: Stamp, opcert: &OpCert) -> Result<(), Declined> {
-        let is_lower = self
-            .high_water_mark
-            .is_some_and(|mark| opcert.counter < mark);
-        if is_lower && theirs < self.newest_stamp {
-            return Err(Declined::Older {
-                theirs,
-                ours: self.newest_stamp,
-            });
+        match self.high_water_mark {
+            Some(mark) if opcert.counter < mark && theirs < self.newest_stamp => {
+                Err(Declined::BelowMark {
+                    their_counter: opcert.counter,
+                    mark,
+                })
+            }
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn peer_dropped(&self, now: Now, stamp: Stamp) -> Outcome {
@@ -626,7 +643,7 @@ mod tests {
                 other(700, 6),
                 "dropped-since",
             ),
-            ("another, of before, lower", other(800, 4), "older"),
+            ("another, of before, lower", other(800, 4), "below-mark"),
             ("the very one that was active", other(900, 5), "taken"),
             ("another, of before, not lower", other(800, 5), "taken"),
             (
@@ -731,6 +748,10 @@ mod tests {
         assert_eq!(change, Awaits::Change(Stamp(900)));
         assert!(!change.has_come(now(0, 110), &bundle(2, 5, 60, 43)));
         assert!(change.has_come(now(0, 110), &Active::Empty));
+        assert!(
+            change.has_come(now(0, 110), &dropped()),
+            "a drop at the same stamp"
+        );
         assert!(Awaits::Period(KesPeriod(110)).has_come(now(0, 110), &Active::Empty));
         assert!(!Awaits::Period(KesPeriod(110)).has_come(now(0, 109), &Active::Empty));
         assert!(!Awaits::Time(Stamp(5)).has_come(now(4, 0), &Active::Empty));

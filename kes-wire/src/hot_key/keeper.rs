@@ -11,7 +11,7 @@ use super::Shared;
 use super::content::{Absence, Content, Signing};
 use super::event::{Decline, EXPIRY_WARNING_PERIODS, Event};
 use super::stage::Stage;
-use super::state::KesInfo;
+use super::state::{ForgingState, KesInfo};
 use crate::cold::ColdVerificationKey;
 use crate::genesis::Network;
 use crate::opcert::{OpCert, OutOfPeriod};
@@ -39,6 +39,7 @@ pub(super) struct Keeper {
     last_stamp: Option<Stamp>,
     /// What the events have told of.
     told: Option<Told>,
+    told_state: Option<ForgingState>,
 }
 
 /// A key that stages are made of.
@@ -72,6 +73,7 @@ impl Keeper {
             newest: None,
             last_stamp: None,
             told: None,
+            told_state: None,
         })
     }
 
@@ -80,12 +82,14 @@ impl Keeper {
         self.last_stamp = None;
         self.shared.is_connected.store(true, Ordering::Relaxed);
         self.shared.tell(event);
+        self.tell_state();
     }
 
     /// The connection has ended. The key is kept.
     pub(super) fn disconnected(&mut self, event: Event) {
         self.shared.is_connected.store(false, Ordering::Relaxed);
         self.shared.tell(event);
+        self.tell_state();
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -109,6 +113,7 @@ impl Keeper {
             ServiceMessage::Dropped { .. } => {
                 self.let_everything_go(Absence::Dropped);
                 self.shared.tell(Event::DroppedKey);
+                self.tell_state();
                 ServiceResult::Ok
             }
             ServiceMessage::Key(received) => self.receive_key(received, now),
@@ -202,6 +207,7 @@ impl Keeper {
                 Ok(Step::Again) => {}
                 Ok(Step::Wait(until)) => {
                     self.tell_what_signs();
+                    self.tell_state();
                     return until;
                 }
                 Err(reason) => {
@@ -345,6 +351,7 @@ impl Keeper {
     pub(super) fn stop(&mut self) {
         self.shared.is_connected.store(false, Ordering::Relaxed);
         self.let_everything_go(Absence::Stopped);
+        self.tell_state();
         self.shared.tell(Event::Stopped);
     }
 
@@ -358,6 +365,13 @@ impl Keeper {
             )
         });
         self.shared.waiting.store(waiting.map(Arc::new));
+    }
+
+    fn tell_state(&mut self) {
+        let state = self.shared.state(&self.shared.stages.present().content);
+        if self.told_state.replace(state) != Some(state) {
+            self.shared.tell(Event::State { state });
+        }
     }
 
     fn tell_what_signs(&mut self) {

@@ -35,6 +35,10 @@ mod sync {
     }
 }
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the point of it: the same source over other types"
+)]
 #[path = "stage.rs"]
 mod stage;
 
