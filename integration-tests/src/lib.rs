@@ -5,6 +5,7 @@ pub mod kept;
 pub mod key_secrets;
 pub mod link;
 pub mod memory_scan;
+pub mod nobody;
 pub mod peers_harness;
 pub mod pool;
 pub mod pretended_agent;

@@ -16,6 +16,8 @@ use crate::pool::until;
 
 /// Bytes of a piece.
 const PIECE: usize = 8;
+/// How many sightings are shown where there should be none.
+const MOST_SHOWN: usize = 20;
 /// Mappings of the kernel's, alike in every process, which cannot be read.
 const KERNELS: [&str; 3] = ["[vvar]", "[vvar_vclock]", "[vsyscall]"];
 
@@ -86,6 +88,7 @@ impl Seen {
             .sightings
             .iter()
             .filter(|sighting| !sighting.is_protected)
+            .take(MOST_SHOWN)
             .map(ToString::to_string)
             .collect();
         assert_eq!(elsewhere, [""; 0], "{when}: in unprotected memory");

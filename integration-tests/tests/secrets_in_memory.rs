@@ -15,7 +15,7 @@ use integration_tests::for_tests::{self, TestClock};
 use integration_tests::kept;
 use integration_tests::key_secrets::{KeySecrets, of_ed25519};
 use integration_tests::memory_scan::{Scanner, Secret, Seen, Sighting, may_look};
-use integration_tests::pool::{Node, Pool, TestNetwork, program, until};
+use integration_tests::pool::{Node, Pool, TestNetwork, program, until, without_calls};
 use integration_tests::service_manager::ServiceManager;
 use kes_wire::net::ServiceClient;
 use kes_wire::protocol::service::{ServiceMessage, ServiceResult};
@@ -53,7 +53,7 @@ impl Life {
         set(&mut command);
         let command = match kind {
             RegionKind::Secret => command,
-            RegionKind::Guarded => without_memfd_secret(&command),
+            RegionKind::Guarded => without_calls("memfd_secret", &command),
         };
         let mut manager = ServiceManager::new(command);
         manager.start();
@@ -194,20 +194,6 @@ impl Life {
         let found = self.scanner.names_in(received.secret.expose());
         assert_eq!(found, self.secrets(&[(0, evolution)]));
     }
-}
-
-/// The same command on a kernel that gives out no memory of memfd_secret.
-fn without_memfd_secret(command: &Command) -> Command {
-    let mut without = Command::new(program("without-calls"));
-    without
-        .arg("memfd_secret")
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(command.get_current_dir().unwrap());
-    for (name, value) in command.get_envs() {
-        without.env(name, value.unwrap());
-    }
-    without
 }
 
 /// Whether this kernel has memory of memfd_secret.
