@@ -128,7 +128,7 @@ containers_clean() {
     for pid in "${leaders[@]}" "${nspawns[@]}"; do
         kill -KILL "$pid" 2>/dev/null || true
     done
-    wait 2>/dev/null
+    { wait; } 2>/dev/null
     rm -rf --one-file-system "$work"
     container_leave_cgroups
 }

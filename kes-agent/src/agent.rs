@@ -4,6 +4,7 @@
 //! synchronous call and never across an await.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Agent {
     /// What was last said of the time: the period and whether it is trusted, and whether the wall
     /// clock disagrees.
     said: Cell<Option<(Now, bool)>>,
+    /// The codes of the warnings that were in the log last.
+    warned: RefCell<BTreeSet<String>>,
     /// One command at a time.
     command: Semaphore,
 }
@@ -76,6 +79,7 @@ impl Agent {
             boot_id,
             surroundings,
             said: Cell::default(),
+            warned: RefCell::default(),
             command: Semaphore::new(1),
         }
     }
@@ -156,10 +160,8 @@ impl Agent {
         let is_new = before.is_none_or(|(said, doubted)| {
             (said.period, said.is_trusted, doubted) != (now.period, now.is_trusted, disagrees)
         });
+        self.warn(is_new);
         if is_new {
-            for warning in self.status().warnings {
-                tracing::warn!(code = warning.code, "{}", warning.sentence);
-            }
             // A period that begins, or a time that is trusted, may let what is held be served.
             self.vault.borrow().wake();
         }
@@ -170,6 +172,18 @@ impl Agent {
         } else {
             left
         }
+    }
+
+    /// Logs the warnings there are: those that are new, or all of them `again`.
+    fn warn(&self, again: bool) {
+        let warnings = self.status().warnings;
+        let mut warned = self.warned.borrow_mut();
+        for warning in &warnings {
+            if again || !warned.contains(&warning.code) {
+                tracing::warn!(code = warning.code, "{}", warning.sentence);
+            }
+        }
+        *warned = warnings.into_iter().map(|warning| warning.code).collect();
     }
 
     /// The state as it is shown, without the list of nodes.
@@ -271,6 +285,7 @@ impl Agent {
         let holds_key = matches!(self.vault.borrow().state().active, Active::Bundle { .. });
         if holds_key && !now.is_trusted {
             self.time.borrow_mut().peer_key_came(clock::read());
+            self.warn(false);
         }
         self.keep_marks();
         heard

@@ -147,7 +147,10 @@ impl Keeper {
         let _ = self.orders.send((self.ordered, marks));
     }
 
-    /// A wait until what was ordered so far is on the disk, and how that ended. It borrows nothing.
+    /// A wait until what was ordered so far is on the disk. It borrows nothing.
+    ///
+    /// # Errors
+    /// The wait ends in the reason why it is not there.
     pub fn settled(&self) -> impl Future<Output = Result<(), String>> + use<> {
         let (ordered, mut done) = (self.ordered, self.done.clone());
         async move {

@@ -60,7 +60,8 @@ pub enum StoreError {
 #[must_use]
 pub fn next_step_for_secret_memory() -> &'static str {
     "Linux 5.14 to 6.4 need the kernel parameter secretmem.enable=1; a container or a unit must \
-     allow the system call memfd_secret; `kes-agent check-host` says more"
+     allow the system call memfd_secret; the limit for locked memory (RLIMIT_MEMLOCK, LimitMEMLOCK= \
+     in systemd) must have room; `kes-agent check-host` says more"
 }
 
 /// The keys' memory, and what became of what was kept in it.
