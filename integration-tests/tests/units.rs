@@ -12,6 +12,9 @@ use integration_tests::shared::skipped;
 const EXPOSURE: &[(&str, u32)] = &[
     ("kes-agent.service", 5),
     ("kes-agent@.service", 5),
+    // It reads whether the clock is synchronised, which ProtectClock= forbids.
+    ("kes-agent-clock.service", 9),
+    ("kes-agent-clock@.service", 9),
     // It needs the network.
     ("kes-agent-peer@.service", 15),
 ];
@@ -22,6 +25,8 @@ const PAIRS: &[(&str, &str)] = &[
     ("kes-agent.service", "kes-agent@.service"),
     ("kes-agent-service.socket", "kes-agent-service@.socket"),
     ("kes-agent-control.socket", "kes-agent-control@.socket"),
+    ("kes-agent-clock.service", "kes-agent-clock@.service"),
+    ("kes-agent-clock.timer", "kes-agent-clock@.timer"),
 ];
 
 fn units() -> PathBuf {
@@ -111,6 +116,11 @@ fn systemd_has_nothing_against_the_units() {
             "kes-agent-control@pool.socket",
         ],
         ["kes-agent-peer@far.service"; 3],
+        [
+            "kes-agent-clock.service",
+            "kes-agent-clock.timer",
+            "kes-agent-clock@pool.timer",
+        ],
     ] {
         let arguments = [&["verify", "--man=no", &at], &units[..]].concat();
         let Some(output) = analyze(&arguments) else {

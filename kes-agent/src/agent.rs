@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kes_wire::genesis::Network;
 use kes_wire::protocol::control::rotation::{
-    Answer, IfPending, Note, Refusal, RefusalCode, Request, Status,
+    Answer, IfPending, Note, Refusal, RefusalCode, Request, Status, TimeSource,
 };
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
@@ -376,9 +376,9 @@ impl Agent {
             Request::DropActive {} => Input::DropActive,
             Request::ExportVkey {} => return vault.exported(),
             Request::Status {} => return Ok(Done::unchanged()),
-            Request::ConfirmClock {} => {
+            Request::ConfirmClock { synchronised } => {
                 drop(vault);
-                return Ok(self.confirm_clock());
+                return Ok(self.confirm_clock(synchronised));
             }
         };
         vault.submit(now, &input)
@@ -401,11 +401,21 @@ impl Agent {
         Ok(done)
     }
 
-    /// An operator says that the wall clock is right.
-    fn confirm_clock(&self) -> Done {
+    /// An operator, or the kernel by way of a command, says that the wall clock is right.
+    fn confirm_clock(&self, synchronised: bool) -> Done {
         let reading = clock::read();
-        let changed = self.time.borrow_mut().confirm(reading);
+        let source = if synchronised {
+            TimeSource::Synchronised
+        } else {
+            TimeSource::Confirmed
+        };
+        let changed = self.time.borrow_mut().confirm(reading, source);
         let (_, now) = self.look();
+        if !changed {
+            // It may come every minute.
+            self.tick_at(now);
+            return Done::unchanged();
+        }
         tracing::warn!(
             period = now.period.0,
             "the wall clock was confirmed: {}",

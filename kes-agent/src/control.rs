@@ -95,6 +95,10 @@ pub(crate) fn log(request: &Request, answer: &Answer, peer: Peer) {
         (Answer::Done { changed: true, .. }, _) => {
             tracing::info!(pid, uid, command, "command carried out");
         }
+        // It comes every minute.
+        (Answer::Done { changed: false, .. }, Request::ConfirmClock { synchronised: true }) => {
+            tracing::debug!(pid, uid, command, "command carried out, nothing changed");
+        }
         (Answer::Done { changed: false, .. }, _) => {
             tracing::info!(pid, uid, command, "command carried out, nothing changed");
         }

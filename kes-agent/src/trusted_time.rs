@@ -57,6 +57,9 @@ pub const PATIENCE: u64 = 5 * 60 * 1_000_000;
 /// microseconds: ten seconds.
 pub const TOLERANCE: u64 = 10 * 1_000_000;
 
+/// A difference of which nobody needs to be told, in microseconds: a second.
+const MOMENT: u64 = 1_000_000;
+
 /// The time as the agent takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Believed {
@@ -122,11 +125,14 @@ impl TrustedTime {
         }
     }
 
-    /// An operator says that the wall clock is right. Tells whether that changed anything.
-    pub fn confirm(&mut self, reading: Reading) -> bool {
+    /// Somebody who may know says that the wall clock is right. Tells whether that changed anything
+    /// but the difference of a moment.
+    pub fn confirm(&mut self, reading: Reading, source: TimeSource) -> bool {
         let before = self.believed(reading);
-        self.take(reading, TimeSource::Confirmed);
-        before != self.believed(reading)
+        let same_source = self.anchor.is_some_and(|anchor| anchor.source == source);
+        self.take(reading, source);
+        let moved = before.time.0.abs_diff(reading.wall.0);
+        !same_source || moved > MOMENT
     }
 
     /// An operator activates a certificate: where no time is trusted yet, the wall clock is from
@@ -221,7 +227,7 @@ mod tests {
                 assert_eq!(rule.look(doubtful), trusted(WALL + 5), "by {step}");
                 assert_eq!(rule.status(doubtful).disagrees, step > TOLERANCE);
                 let mut confirmed = rule.clone();
-                assert!(confirmed.confirm(doubtful));
+                assert!(confirmed.confirm(doubtful, TimeSource::Confirmed));
                 assert_eq!(confirmed.look(doubtful), trusted(stepped + 5));
                 assert!(!confirmed.status(doubtful).disagrees);
                 let synchronised = reading(stepped + 9, 9, true);
@@ -260,8 +266,11 @@ mod tests {
             activated.activation(reading(WALL + YEAR, 3, false));
             assert_eq!(activated.look(unsynchronised(3)), trusted(WALL + 3));
             let mut confirmed = rule.clone();
-            assert!(confirmed.confirm(unsynchronised(1)));
-            assert!(!confirmed.confirm(unsynchronised(2)));
+            assert!(confirmed.confirm(unsynchronised(1), TimeSource::Confirmed));
+            assert!(!confirmed.confirm(unsynchronised(2), TimeSource::Confirmed));
+            assert!(confirmed.confirm(unsynchronised(3), TimeSource::Synchronised));
+            let source = confirmed.status(unsynchronised(4)).source;
+            assert_eq!(source, Some(TimeSource::Synchronised));
             assert_eq!(rule.look(reading(WALL, 7, true)), trusted(WALL));
         }
     }

@@ -104,7 +104,12 @@ pub enum Request {
     DropActive {},
     /// Take the wall clock's time for right from now on.
     #[n(7)]
-    ConfirmClock {},
+    ConfirmClock {
+        /// The kernel says so, which the caller has asked: an agent in a sandbox cannot.
+        #[n(0)]
+        #[cbor(default)]
+        synchronised: bool,
+    },
 }
 
 impl Request {
@@ -119,7 +124,7 @@ impl Request {
             Self::Status {} => "status",
             Self::DropPending {} => "drop-pending",
             Self::DropActive {} => "drop-active",
-            Self::ConfirmClock {} => "confirm-clock",
+            Self::ConfirmClock { .. } => "confirm-clock",
         }
     }
 }
