@@ -31,6 +31,8 @@ use crate::vault::{Done, Heard, Newest, Vault};
 
 /// How often the clocks are looked at while the wall clock is not believed.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long a command waits for the disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// A time that is kept is written again where it has come to differ by more than this, in
 /// microseconds.
 const KEPT_TIME_TOLERANCE: u64 = 1_000_000;
@@ -115,6 +117,14 @@ impl Agent {
     #[must_use]
     pub fn announcements(&self) -> watch::Receiver<()> {
         self.vault.borrow().announcements()
+    }
+
+    /// A key that was found at the start, while no time is trusted, waits as one that came from a
+    /// peer does.
+    pub fn wait_for_trust(&self) {
+        if matches!(self.vault.borrow().state().active, Active::Bundle { .. }) {
+            self.time.borrow_mut().peer_key_came(clock::read());
+        }
     }
 
     /// Looks at the clocks.
@@ -235,12 +245,40 @@ impl Agent {
         }
     }
 
+    /// Waits until the marks are on the disk, for `most` at the most.
+    ///
+    /// # Errors
+    /// Why they are not there.
+    pub async fn settled(&self, most: Duration) -> Result<(), String> {
+        let settled = self.marks.borrow().as_ref().map(Keeper::settled);
+        let Some(settled) = settled else {
+            return Ok(());
+        };
+        tokio::time::timeout(most, settled)
+            .await
+            .unwrap_or_else(|_| {
+                Err(format!(
+                    "the disk has not answered for {} s",
+                    most.as_secs()
+                ))
+            })
+    }
+
     /// Waits until the marks of what was done so far are on the disk. Where they are not to be had
     /// there, an answer says so.
-    pub async fn settle(&self, answer: &mut Answer) {
-        let settled = self.marks.borrow().as_ref().map(Keeper::settled);
-        let Some(settled) = settled else { return };
-        if let (Err(reason), Answer::Done { notes, .. }) = (settled.await, answer) {
+    pub async fn settle(&self, request: &Request, answer: &mut Answer) {
+        match request {
+            // They do not change the marks, and tell what is wrong where the disk hangs.
+            Request::Status {} | Request::ExportVkey {} | Request::ConfirmClock { .. } => return,
+            Request::Keygen { .. }
+            | Request::ImportOpcert { .. }
+            | Request::Activate { .. }
+            | Request::DropPending {}
+            | Request::DropActive {} => {}
+        }
+        if let (Err(reason), Answer::Done { notes, .. }) =
+            (self.settled(DISK_PATIENCE).await, answer)
+        {
             notes.push(Note {
                 code: "not-on-disk".to_owned(),
                 sentence: format!(
@@ -321,8 +359,10 @@ impl Agent {
     /// # Errors
     /// The refusal's code.
     pub async fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
+        let turn = self.commands_turn().await;
         let mut answer = self.answer(request);
-        self.settle(&mut answer).await;
+        drop(turn);
+        self.settle(request, &mut answer).await;
         control::log(request, &answer, peer);
         match answer {
             Answer::Done { .. } => Ok(()),
@@ -377,6 +417,7 @@ impl Agent {
             Request::ExportVkey {} => return vault.exported(),
             Request::Status {} => return Ok(Done::unchanged()),
             Request::ConfirmClock { synchronised } => {
+                vault.refuse_where_unread()?;
                 drop(vault);
                 return Ok(self.confirm_clock(synchronised));
             }
@@ -394,8 +435,12 @@ impl Agent {
             is_trusted: true,
             ..now
         };
+        let before = vault.state().active.stamp();
         let done = vault.submit(vouched, activate)?;
-        if matches!(vault.state().active, Active::Bundle { .. }) {
+        // A certificate that is only scheduled, or was active already, says nothing of the time.
+        let became_active = matches!(vault.state().active, Active::Bundle { .. })
+            && vault.state().active.stamp() != before;
+        if became_active {
             self.time.borrow_mut().activation(clock::read());
         }
         Ok(done)

@@ -71,7 +71,7 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
         let turn = agent.commands_turn().await;
         let mut answer = agent.answer(&request);
         drop(turn);
-        agent.settle(&mut answer).await;
+        agent.settle(&request, &mut answer).await;
         log(&request, &answer, peer);
         reply(&mut client, &answer).await?;
     }

@@ -356,6 +356,10 @@ pub fn memory_protections(kind: RegionKind, survival: &Survival) -> Vec<Protecti
         Survival::NotTaken(why) => {
             format!("keys are forgotten when the agent stops or crashes: {why}")
         }
+        Survival::NotConfirmed(why) => format!(
+            "the service manager may keep the keys' memory or not: {why}; restart the service when \
+             it answers again"
+        ),
         Survival::NoSecretMemory(why) => format!(
             "keys are forgotten when the agent stops or crashes: memfd_secret: {why}; {}",
             store::next_step_for_secret_memory()

@@ -82,9 +82,22 @@ impl TrustedTime {
     /// The rule in this mode, with the anchor that was kept from before a restart, if any.
     #[must_use]
     pub fn new(mode: ClockMode, kept: Option<Anchor>) -> Self {
+        // A mode goes on from no time that it would not have taken.
+        let is_taken = |anchor: &Anchor| match (anchor.source, mode) {
+            (TimeSource::Unguarded, ClockMode::Guard | ClockMode::Strict)
+            | (TimeSource::NothingBetter, ClockMode::Strict) => false,
+            (
+                TimeSource::Synchronised
+                | TimeSource::Confirmed
+                | TimeSource::Activation
+                | TimeSource::NothingBetter
+                | TimeSource::Unguarded,
+                _,
+            ) => true,
+        };
         Self {
             mode,
-            anchor: kept,
+            anchor: kept.filter(is_taken),
             peer_key_at: None,
         }
     }
@@ -304,5 +317,15 @@ mod tests {
         rule.look(reading(WALL, 100, true));
         let mut restarted = TrustedTime::new(ClockMode::Strict, rule.anchor());
         assert_eq!(restarted.look(reading(0, 150, false)), trusted(WALL + 50));
+        for (source, goes_on) in [
+            (TimeSource::Confirmed, [true, true]),
+            (TimeSource::NothingBetter, [true, false]),
+            (TimeSource::Unguarded, [false, false]),
+        ] {
+            let kept = rule.anchor().map(|anchor| Anchor { source, ..anchor });
+            let modes = [ClockMode::Guard, ClockMode::Strict];
+            let goes = modes.map(|mode| TrustedTime::new(mode, kept).anchor().is_some());
+            assert_eq!(goes, goes_on, "{source:?}");
+        }
     }
 }
