@@ -19,13 +19,13 @@ help: ## Show the targets
 build: ## Build the programs (target/release)
 	$(CARGO) build --release --locked --bins
 
-check: ## Format, lints, documentation, licences
+check: ## Format, lints, documentation, licences, specification
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy -p kes-wire --locked --no-default-features -- -D warnings
 	$(CARGO) clippy -p kes-wire --locked --no-default-features --features hot-key -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
-	$(CARGO) test --locked -p integration-tests --test dependencies
+	$(CARGO) test --locked -p integration-tests --test dependencies --test specification
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check; \
 	 else echo 'cargo-deny is not installed: advisories were not checked'; fi
 
