@@ -162,10 +162,12 @@ fn a_drop_on_one_side_of_a_split_reaches_the_other_and_is_not_undone() {
     network.start(1);
     network.install(0, 0, PERIOD);
     wait("the key", || network.held(1).starts_with("key"));
+    let peer = |n: usize| network.status(n).unwrap()["peers"][0]["state"]["state"].clone();
+    // One that was never up is not said to be down.
+    wait("both links", || peer(0) == "up" && peer(1) == "up");
     for link in network.links().values() {
         link.cut();
     }
-    let peer = |n: usize| network.status(n).unwrap()["peers"][0]["state"]["state"].clone();
     wait("the split is seen", || {
         peer(0) == "down" && peer(1) == "down"
     });
