@@ -9,7 +9,7 @@ DESTDIR ?=
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs soak model demo bench man dist install clean
+.PHONY: help build check test test-programs soak model fuzz demo bench man dist install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -42,8 +42,12 @@ soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot
 	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
 	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
 
-model: ## Check every interleaving of the hot key's swaps, turns and wipes (tests check most)
+model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
+	KES_MODEL=whole $(CARGO) test --locked --release -p integration-tests --test agents_model -- --nocapture --test-threads=1
+
+fuzz: ## Feed mutated input to every decoder and to a live agent's state, for TIME seconds in all
+	sh integration-tests/fuzz/run.sh $(or $(TIME),600)
 
 demo: ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked --bins

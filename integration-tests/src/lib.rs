@@ -1,5 +1,6 @@
 //! What the whole-system tests share.
 
+pub mod fuzzed;
 pub mod kept;
 pub mod link;
 pub mod peers_harness;

@@ -24,10 +24,10 @@ pub const FIRST_PERIOD: u64 = 1_000;
 /// Periods in which a key signs.
 pub const EVOLUTIONS: u32 = 2;
 
-/// The pool's rules.
-pub fn rules() -> Rules {
+/// A pool's rules.
+pub fn rules(cold: Cold) -> Rules {
     Rules {
-        cold_vkey: cold_vkey(Cold::Ours),
+        cold_vkey: cold_vkey(cold),
         max_evolutions: EVOLUTIONS,
     }
 }
@@ -49,6 +49,8 @@ pub struct Clock {
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Agent {
+    /// Of which pool it is.
+    pub cold: Cold,
     pub state: State,
     pub time: TrustedTime,
     pub clock: Clock,
@@ -76,6 +78,7 @@ pub struct Seen {
 impl Agent {
     pub fn new() -> Self {
         Self {
+            cold: Cold::Ours,
             state: State::new(),
             time: TrustedTime::new(ClockMode::Guard, None),
             clock: Clock {
@@ -110,7 +113,7 @@ impl Agent {
 
     /// The marks reach the disk.
     pub fn write_disk(&mut self) {
-        self.disk = Some(Marks::of(cold_vkey(Cold::Ours), &self.state));
+        self.disk = Some(Marks::of(cold_vkey(self.cold), &self.state));
         self.seen_on_disk = self.seen.clone();
     }
 
@@ -131,6 +134,7 @@ impl Agent {
             }
         }
         *self = Self {
+            cold: self.cold,
             state: disk.as_ref().map(Marks::state).unwrap_or_default(),
             time: TrustedTime::new(ClockMode::Guard, None),
             clock: Clock {

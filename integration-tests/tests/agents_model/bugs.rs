@@ -4,11 +4,12 @@ use kes_agent::state::{
     Active, Declined, FUTURE_TOLERANCE, Input, Now, Outcome, PeerAnswer, Pending, Phase, Rules,
     Served, State,
 };
-use kes_wire::period::{Evolution, KesPeriod};
+use kes_wire::period::KesPeriod;
 use kes_wire::protocol::control::rotation::{IfPending, Refusal};
 use kes_wire::protocol::stamp::Stamp;
 
 use super::certificates::{Cold, cold_vkey};
+use super::scenes::{CLOCKS, LIFE, OPERATORS, RESTARTS, STRANGER};
 
 /// One broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,29 +58,29 @@ pub enum Bug {
     DoesNotExpire,
 }
 
-/// All of them.
-pub const BUGS: &[Bug] = &[
-    Bug::FailureLosesPending,
-    Bug::KeygenReplacesUnasked,
-    Bug::ImportReplacesUnasked,
-    Bug::GateIgnoresMark,
-    Bug::PeerLowersCounter,
-    Bug::TombstoneIgnored,
-    Bug::TombstoneNotOnDisk,
-    Bug::MarkNotOnDisk,
-    Bug::OlderIsTaken,
-    Bug::FutureIsTaken,
-    Bug::ForeignIsTaken,
-    Bug::StampedByClockAlone,
-    Bug::TakenIsStampedAnew,
-    Bug::NeverAsksAgain,
-    Bug::EveryTimeIsTrusted,
-    Bug::ServesByUntrustedTime,
-    Bug::ServesWhatIsHeld,
-    Bug::ScheduledBeginsAtOnce,
-    Bug::EvolvesTooFar,
-    Bug::DoesNotEvolve,
-    Bug::DoesNotExpire,
+/// All of them, and the scene that finds each.
+pub const BUGS: &[(Bug, &str)] = &[
+    (Bug::FailureLosesPending, OPERATORS),
+    (Bug::KeygenReplacesUnasked, OPERATORS),
+    (Bug::ImportReplacesUnasked, OPERATORS),
+    (Bug::GateIgnoresMark, OPERATORS),
+    (Bug::MarkNotOnDisk, OPERATORS),
+    (Bug::StampedByClockAlone, OPERATORS),
+    (Bug::ScheduledBeginsAtOnce, OPERATORS),
+    (Bug::EveryTimeIsTrusted, LIFE),
+    (Bug::ServesByUntrustedTime, CLOCKS),
+    (Bug::ServesWhatIsHeld, LIFE),
+    (Bug::EvolvesTooFar, LIFE),
+    (Bug::DoesNotEvolve, LIFE),
+    (Bug::DoesNotExpire, LIFE),
+    (Bug::PeerLowersCounter, RESTARTS),
+    (Bug::TombstoneIgnored, RESTARTS),
+    (Bug::TombstoneNotOnDisk, RESTARTS),
+    (Bug::OlderIsTaken, RESTARTS),
+    (Bug::TakenIsStampedAnew, RESTARTS),
+    (Bug::FutureIsTaken, CLOCKS),
+    (Bug::NeverAsksAgain, CLOCKS),
+    (Bug::ForeignIsTaken, STRANGER),
 ];
 
 /// Applies an input as the agent does, but for the bug. `state` becomes the next one; where the
@@ -237,7 +238,7 @@ pub fn served(bug: Option<Bug>, state: &State, rules: &Rules, mut now: Now) -> S
             {
                 return Served::Bundle {
                     opcert,
-                    evolution: Evolution(evolution.0),
+                    evolution,
                     stamp,
                 };
             }

@@ -69,10 +69,10 @@ pub fn opcert(cold: Cold, key: Key, counter: u64, start: u64) -> OpCert {
         })
 }
 
-/// Whether it is one of the pool's, by what was issued and not by its signature.
-pub fn is_ours(opcert: &OpCert) -> bool {
+/// Whether a pool issued it, by what was issued and not by its signature.
+pub fn is_of(cold: Cold, opcert: &OpCert) -> bool {
     let content = (
-        Cold::Ours,
+        cold,
         Key::of(&opcert.kes_vkey),
         opcert.counter,
         opcert.start_period.0,

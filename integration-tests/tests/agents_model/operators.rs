@@ -133,20 +133,6 @@ pub fn few_rotations() -> Vec<Command> {
     vec![rotate(ours(1, 0)), rotate(ours(2, 0)), Command::DropActive]
 }
 
-/// Another pool's agent by mistake among the peers is told to serve its key.
-pub fn with_foreign_rotation() -> Vec<Command> {
-    vec![
-        Command::Rotate {
-            brought: Brought {
-                cold: Cold::Foreign,
-                ..ours(1, 0)
-            },
-            lower: false,
-        },
-        Command::DropActive,
-    ]
-}
-
 impl World {
     pub fn command(&mut self, bug: Option<Bug>, n: usize, command: &Command) {
         match *command {
@@ -215,7 +201,11 @@ impl World {
             (WhichKey::Active, _) => return None,
         };
         let start = FIRST_PERIOD + brought.start;
-        Some(opcert(brought.cold, Key::of(&vkey), brought.counter, start))
+        let cold = match brought.cold {
+            Cold::Ours => self.agents[n].cold,
+            Cold::Foreign => Cold::Foreign,
+        };
+        Some(opcert(cold, Key::of(&vkey), brought.counter, start))
     }
 
     /// An activation; where no time is trusted yet, a certificate that fits the wall clock vouches
@@ -245,31 +235,8 @@ impl World {
 
     fn rotate(&mut self, bug: Option<Bug>, n: usize, brought: Brought, lower: bool) {
         self.generated(bug, n, IfPending::Refuse);
-        if brought.cold == Cold::Foreign {
-            self.becomes_foreign(n, brought);
-        } else if let Some(import) = self.imported(n, brought, false) {
+        if let Some(import) = self.imported(n, brought, false) {
             self.activate(bug, n, Some(import), lower);
-        }
-    }
-
-    /// An agent of another pool, whose key its own rules let pass.
-    fn becomes_foreign(&mut self, n: usize, brought: Brought) {
-        let Some(opcert) = self.certificate(n, brought) else {
-            return;
-        };
-        let mut theirs = super::agent::rules();
-        theirs.cold_vkey = super::certificates::cold_vkey(Cold::Foreign);
-        let now = self.agents[n].look(self.steps);
-        let activate = Input::Activate {
-            import: Some(ImportedOpCert {
-                opcert,
-                cold_vkey: None,
-                replace: false,
-            }),
-            allow_lower_counter: false,
-        };
-        if let Ok(outcome) = self.agents[n].state.apply(&theirs, now, &activate) {
-            self.agents[n].state = outcome.state;
         }
     }
 }

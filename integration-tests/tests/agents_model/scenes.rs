@@ -1,7 +1,16 @@
 //! What is explored: who is there, and how much may happen.
 
-use super::operators::{Command, each_step, few_rotations, rotations, with_foreign_rotation};
+use super::certificates::Cold;
+use super::operators::{Command, each_step, few_rotations, rotations};
 use super::world::{Left, World};
+
+pub const OPERATORS: &str = "one agent, every command in every order";
+pub const RESTARTS: &str = "two agents, cuts and restarts";
+pub const CLOCKS: &str = "two agents, time and wrong clocks";
+pub const STRANGER: &str = "two agents, one of another pool";
+pub const LINE: &str = "three agents in a line";
+pub const RING: &str = "four agents in a ring";
+pub const LIFE: &str = "one agent, a key's whole life";
 
 /// A bounded part of what can happen.
 pub struct Scene {
@@ -26,12 +35,12 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
     let pair = &[(0, 1), (1, 0)][..];
     vec![
         Scene {
-            name: "one agent, every command in every order",
+            name: OPERATORS,
             start: World::new(
                 1,
                 &[],
                 Left {
-                    commands: pick(6, 9),
+                    commands: pick(4, 8),
                     keys: pick(2, 3),
                     steps: pick(2, 6),
                     kept_restarts: 1,
@@ -43,7 +52,24 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
             commands: each_step(),
         },
         Scene {
-            name: "two agents, cuts and restarts",
+            name: LIFE,
+            start: World::new(
+                1,
+                &[],
+                Left {
+                    commands: pick(2, 4),
+                    keys: pick(2, 3),
+                    steps: pick(4, 6),
+                    kept_restarts: pick(0, 1),
+                    lost_restarts: pick(0, 1),
+                    wrong_clocks: 1,
+                    ..NOTHING
+                },
+            ),
+            commands: rotations(),
+        },
+        Scene {
+            name: RESTARTS,
             start: World::new(
                 2,
                 pair,
@@ -59,7 +85,7 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
             commands: rotations(),
         },
         Scene {
-            name: "two agents, time and wrong clocks",
+            name: CLOCKS,
             start: World::new(
                 2,
                 pair,
@@ -75,8 +101,8 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
             commands: rotations(),
         },
         Scene {
-            name: "two agents, one of another pool",
-            start: World::new(
+            name: STRANGER,
+            start: with_stranger(World::new(
                 2,
                 pair,
                 Left {
@@ -85,11 +111,11 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
                     cuts: 1,
                     ..NOTHING
                 },
-            ),
-            commands: with_foreign_rotation(),
+            )),
+            commands: few_rotations(),
         },
         Scene {
-            name: "three agents in a line",
+            name: LINE,
             start: World::new(
                 3,
                 &[(0, 1), (1, 0), (1, 2), (2, 1)],
@@ -103,7 +129,7 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
             commands: few_rotations(),
         },
         Scene {
-            name: "four agents in a ring",
+            name: RING,
             start: World::new(
                 4,
                 &[(0, 1), (1, 2), (2, 3), (3, 0)],
@@ -116,4 +142,12 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
             commands: few_rotations(),
         },
     ]
+}
+
+/// The last agent is of another pool.
+fn with_stranger(mut world: World) -> World {
+    if let Some(last) = world.agents.last_mut() {
+        last.cold = Cold::Foreign;
+    }
+    world
 }

@@ -9,7 +9,7 @@ use kes_wire::opcert::OpCert;
 use kes_wire::protocol::control::rotation::IfPending;
 
 use super::agent::Seen;
-use super::certificates::{Key, is_ours};
+use super::certificates::{Cold, Key, is_of};
 
 /// A rule of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,7 @@ pub enum Broken {
 
 /// What happened to an agent.
 pub struct Happened<'a> {
+    pub cold: Cold,
     pub rules: &'a Rules,
     pub now: Now,
     pub before: &'a State,
@@ -56,7 +57,10 @@ pub fn judge(it: &Happened<'_>, seen: &mut Seen, broken: &mut BTreeSet<Broken>) 
     rule(Broken::StampsGrow, stamps_grow(it));
     rule(
         Broken::OnlyOfThisPool,
-        it.after.active.certificate().is_none_or(is_ours),
+        it.after
+            .active
+            .certificate()
+            .is_none_or(|opcert| is_of(it.cold, opcert)),
     );
     rule(
         Broken::UntrustedTimeDoesNothing,

@@ -237,11 +237,13 @@ impl World {
         input: &Input,
         dropped: &BTreeSet<Key>,
     ) -> Option<Outcome> {
-        let rules = rules();
+        let cold = self.agents[n].cold;
+        let rules = rules(cold);
         let before = self.agents[n].state.clone();
         let mut after = before.clone();
         let outcome = bugs::apply(bug, &mut after, &rules, now, input).ok();
         let happened = Happened {
+            cold,
             rules: &rules,
             now,
             before: &before,
@@ -270,7 +272,7 @@ impl World {
     /// What an agent serves at this moment.
     fn served(&mut self, bug: Option<Bug>, n: usize) -> Served {
         let now = self.now(bug, n);
-        bugs::served(bug, &self.agents[n].state, &rules(), now)
+        bugs::served(bug, &self.agents[n].state, &rules(self.agents[n].cold), now)
     }
 
     fn send(&mut self, bug: Option<Bug>, n: usize) {
