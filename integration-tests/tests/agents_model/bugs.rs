@@ -9,7 +9,7 @@ use kes_wire::protocol::control::rotation::{IfPending, Refusal};
 use kes_wire::protocol::stamp::Stamp;
 
 use super::certificates::{Cold, cold_vkey};
-use super::scenes::{CLOCKS, LIFE, OPERATORS, RESTARTS, STRANGER};
+use super::scenes::{CLOCKS, FUTURE, LIFE, OPERATORS, RESTARTS, STRANGER};
 
 /// One broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,7 +78,7 @@ pub const BUGS: &[(Bug, &str)] = &[
     (Bug::TombstoneNotOnDisk, RESTARTS),
     (Bug::OlderIsTaken, RESTARTS),
     (Bug::TakenIsStampedAnew, RESTARTS),
-    (Bug::FutureIsTaken, CLOCKS),
+    (Bug::FutureIsTaken, FUTURE),
     (Bug::NeverAsksAgain, CLOCKS),
     (Bug::ForeignIsTaken, STRANGER),
 ];

@@ -7,6 +7,8 @@ use super::world::{Left, World};
 pub const OPERATORS: &str = "one agent, every command in every order";
 pub const RESTARTS: &str = "two agents, cuts and restarts";
 pub const CLOCKS: &str = "two agents, time and wrong clocks";
+/// A clock that is ahead stamps what it drops.
+pub const FUTURE: &str = "two agents, a drop of the future";
 pub const STRANGER: &str = "two agents, one of another pool";
 pub const LINE: &str = "three agents in a line";
 pub const RING: &str = "four agents in a ring";
@@ -99,6 +101,20 @@ pub fn scenes(whole: bool) -> Vec<Scene> {
                 },
             ),
             commands: rotations(),
+        },
+        Scene {
+            name: FUTURE,
+            start: World::new(
+                2,
+                pair,
+                Left {
+                    commands: pick(2, 3),
+                    keys: pick(1, 2),
+                    wrong_clocks: 1,
+                    ..NOTHING
+                },
+            ),
+            commands: few_rotations(),
         },
         Scene {
             name: STRANGER,
