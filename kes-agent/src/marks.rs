@@ -148,6 +148,9 @@ impl Keeper {
     }
 
     /// A wait until what was ordered so far is on the disk, and how that ended. It borrows nothing.
+    ///
+    /// # Errors
+    /// Why the last of it is not there.
     pub fn settled(&self) -> impl Future<Output = Result<(), String>> + use<> {
         let (ordered, mut done) = (self.ordered, self.done.clone());
         async move {

@@ -52,8 +52,11 @@ pub(super) fn handshake(bytes: &[u8]) {
     }
 }
 
+/// A message's stamp and, where it is a key, secret, evolution and certificate.
+type Shown = (Option<u64>, Option<(Vec<u8>, u32, OpCert)>);
+
 /// A message as it stands on the wire, to be compared; its secret is what was fed.
-fn shown(message: &ServiceMessage) -> (Option<u64>, Option<(Vec<u8>, u32, OpCert)>) {
+fn shown(message: &ServiceMessage) -> Shown {
     match message {
         ServiceMessage::Dropped { stamp } => (Some(stamp.0), None),
         ServiceMessage::Key(key) => (
