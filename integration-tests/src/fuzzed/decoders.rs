@@ -136,8 +136,12 @@ fn request_or_answer(content: &[u8]) {
     if request.is_ok() || answer.is_ok() {
         // By an independent reader of CBOR it is one item, to its end.
         let mut rest = content;
-        ciborium::from_reader::<ciborium::Value, _>(&mut rest).expect("it is CBOR");
-        assert!(rest.is_empty(), "more than one item was taken");
+        match ciborium::from_reader::<ciborium::Value, _>(&mut rest) {
+            Ok(_) => assert!(rest.is_empty(), "more than one item was taken"),
+            // It knows no unassigned simple values, which may stand beside keys that are skipped.
+            Err(ciborium::de::Error::Semantic(..)) => {}
+            Err(error) => panic!("it is not CBOR: {error}"),
+        }
     }
     if let Ok(request) = request {
         let again = frame::frame(&request).expect("a request fits");

@@ -15,7 +15,10 @@ pub(super) fn envelopes(bytes: &[u8]) {
         return;
     };
     // Read once more with independent JSON, hex and CBOR.
-    let json: serde_json::Value = serde_json::from_slice(bytes).expect("it is JSON");
+    // A text that is skipped there may be no Unicode; here it is refused.
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+        return;
+    };
     let cbor = hex::decode(json["cborHex"].as_str().expect("text")).expect("it is hex");
     let value: ciborium::Value = ciborium::from_reader(&cbor[..]).expect("it is CBOR");
     let whole = value.as_array().expect("a list");
