@@ -6,24 +6,26 @@ export KES_SHARED_DIR
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Debian releases with systemd 257 and 252.
+SUITES ?= trixie bookworm
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs soak model fuzz demo bench man dist install clean
+.PHONY: help build check test test-programs test-ansible soak headers model fuzz demo bench man dist test-packages install clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 build: ## Build the programs (target/release)
 	$(CARGO) build --release --locked --bins
 
-check: ## Format, lints, documentation, licences
+check: ## Format, lints, documentation, licences, specification
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy -p kes-wire --locked --no-default-features -- -D warnings
 	$(CARGO) clippy -p kes-wire --locked --no-default-features --features hot-key -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
-	$(CARGO) test --locked -p integration-tests --test dependencies
+	$(CARGO) test --locked -p integration-tests --test dependencies --test specification
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check; \
 	 else echo 'cargo-deny is not installed: advisories were not checked'; fi
 
@@ -37,10 +39,19 @@ test-programs:
 	cp -f target/debug/kes-agent target/debug/kes-agent-for-tests
 	$(CARGO) build --workspace --bins --locked
 
+test-systemd: test-programs ## The agent under real systemds in containers (root, debootstrap, systemd-nspawn)
+	for suite in $(SUITES); do \
+	    bash integration-tests/systemd/run.sh $$suite target/debug || exit 1; \
+	    bash integration-tests/systemd/peers.sh $$suite target/debug || exit 1; done
+
 soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
 	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
 	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
+
+headers: ## Forge block headers and have Amaru's header validation accept them (builds 80 crates)
+	CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) test --locked \
+	 --manifest-path integration-tests/header-validation/Cargo.toml
 
 model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
@@ -48,6 +59,17 @@ model: ## Check every interleaving of the hot key, and every state of agents and
 
 fuzz: ## Feed mutated input to every decoder and to a live agent's state, for TIME seconds in all
 	sh integration-tests/fuzz/run.sh $(or $(TIME),600)
+
+# Ansible comes into a virtualenv of its own. Where it or containers cannot be had, a line says so.
+ANSIBLE := $(CURDIR)/target/ansible-venv
+test-ansible: test-programs ## Run the playbooks: lint, on this host, in containers (as root)
+	@[ -x $(ANSIBLE)/bin/ansible-lint ] || { rm -rf $(ANSIBLE); python3 -m venv $(ANSIBLE) && \
+	 $(ANSIBLE)/bin/pip install --quiet ansible-core ansible-lint; } || rm -rf $(ANSIBLE)
+	@if [ -x $(ANSIBLE)/bin/ansible-lint ]; then PATH=$(ANSIBLE)/bin:$$PATH; export PATH; set -e; \
+	 (cd deploy/ansible && ansible-lint --offline); \
+	 $(CARGO) test --locked -p integration-tests --test ansible -- --include-ignored; \
+	 bash integration-tests/systemd/ansible.sh trixie target/debug || [ $$? -eq 77 ]; \
+	 else echo 'SKIPPED: the Ansible tests: Ansible cannot be installed (python3-venv, and PyPI within reach)'; fi
 
 demo: ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked --bins
@@ -65,6 +87,10 @@ man: ## Make the manual pages and shell completions (target/share)
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 dist: build man ## Make packages and a tarball with checksums (target/dist)
 	sh deploy/packages/build.sh target/release target/share target/dist $(VERSION)
+
+test-packages: man ## The packages under real systemds in containers (root, debootstrap, systemd-nspawn)
+	for suite in $(SUITES); do \
+	    bash integration-tests/systemd/package.sh $$suite target/debug target/share || exit 1; done
 
 install: build man ## Install programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
 	sh deploy/packages/stage.sh kes-cli target/release target/share '$(DESTDIR)' '$(PREFIX)'

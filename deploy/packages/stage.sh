@@ -46,7 +46,7 @@ case $package in
         put 755 "$programs/kes-agent" bin/kes-agent
         manuals kes-agent
         for file in "$deploy"/systemd/*.service "$deploy"/systemd/*.socket \
-            "$deploy"/systemd/*.target "$deploy"/systemd/*.timer; do
+            "$deploy"/systemd/*.timer; do
             unit "$file"
         done
         put 644 "$deploy/systemd/kes-agent.sysusers" lib/sysusers.d/kes-agent.conf

@@ -1,8 +1,12 @@
 //! What the whole-system tests share.
 
+pub mod for_tests;
 pub mod fuzzed;
 pub mod kept;
+pub mod key_secrets;
 pub mod link;
+pub mod memory_scan;
+pub mod nobody;
 pub mod peers_harness;
 pub mod pool;
 pub mod pretended_agent;

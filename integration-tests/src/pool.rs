@@ -34,6 +34,27 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// The same command on a kernel that does not have these system calls, named with commas.
+///
+/// # Panics
+/// Where the program that takes them away is not built.
+#[must_use]
+pub fn without_calls(calls: &str, command: &Command) -> Command {
+    let mut without = Command::new(program("without-calls"));
+    without
+        .arg(calls)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    if let Some(folder) = command.get_current_dir() {
+        without.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        without.env(name, value.expect("a value"));
+    }
+    without
+}
+
 /// Asks again and again until there is an answer.
 ///
 /// # Panics
@@ -499,6 +520,12 @@ impl Node {
             }
         });
         Self { child, events }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has told so far.

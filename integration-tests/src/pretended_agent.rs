@@ -48,6 +48,24 @@ impl PretendedAgent {
         self.node = Some(node);
     }
 
+    /// Waits for a node and says nothing to it.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[must_use]
+    pub fn accept_raw(&mut self) -> UnixStream {
+        self.node = None;
+        self.listener.accept().expect("a node").0
+    }
+
+    /// The connected node, for what no agent would do.
+    ///
+    /// # Panics
+    /// Where no node is connected.
+    pub fn node(&mut self) -> &mut UnixStream {
+        self.node.as_mut().expect("a node is connected")
+    }
+
     /// Closes the connection.
     pub fn hang_up(&mut self) {
         self.node = None;

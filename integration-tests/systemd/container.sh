@@ -4,6 +4,8 @@
 # The base of a suite is made once, by debootstrap, under target/systemd/. Each container works on a
 # copy of it, and ends with the script that started it, however that ends.
 
+nspawns=()
+leaders=()
 container_packages=systemd,systemd-sysv,dbus,openssh-client,openssh-server,iproute2
 
 # Ends the script with 77 and a line that says why, where containers cannot be had here.
@@ -55,10 +57,14 @@ container_copy() {
 container_boot() {
     local name=$1 root=root_$1 leader='' tries=0 nspawn
     shift
-    # Locked memory, memfd_secret and Landlock are not among what nspawn allows by itself.
-    setpriv --pdeathsig KILL systemd-nspawn --quiet --directory "${!root}" --register=no --keep-unit \
-        --machine "$name" --system-call-filter='@memlock memfd_secret @sandbox' --boot "$@" \
-        </dev/null >>"$work/$name.console" 2>&1 &
+    # Locked memory, memfd_secret and Landlock are not among what nspawn allows by itself. Where this
+    # script is killed, nspawn is told and powers the container off.
+    (
+        container_enter_cgroup "$name"
+        exec setpriv --pdeathsig TERM systemd-nspawn --quiet --directory "${!root}" --register=no \
+            --keep-unit --machine "$name" --system-call-filter='@memlock memfd_secret @sandbox' \
+            --boot "$@"
+    ) </dev/null >>"$work/$name.console" 2>&1 &
     nspawn=$!
     nspawns+=("$nspawn")
     until leader=$(container_leader "$nspawn"); do
@@ -72,6 +78,7 @@ container_boot() {
     done
     printf -v "nspawn_$name" %s "$nspawn"
     printf -v "leader_$name" %s "$leader"
+    leaders+=("$leader")
     until_true 60 container_has_booted "$name" || {
         cat "$work/$name.console"
         echo "the container's systemd does not come up"
@@ -106,21 +113,41 @@ run_in() {
         env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@" </dev/null
 }
 
-# container_end NAME: powers it off.
+# container_end NAME: pulls its plug.
 container_end() {
-    local nspawn=nspawn_$1
-    kill -KILL "${!nspawn}" 2>/dev/null || true
+    local leader=leader_$1 nspawn=nspawn_$1
+    # The kernel ends everything in the container with its init process.
+    kill -KILL "${!leader}" 2>/dev/null || true
     wait "${!nspawn}" 2>/dev/null || true
 }
 
 # For a trap: ends every container and removes what they worked on.
 containers_clean() {
-    local nspawn
-    for nspawn in "${nspawns[@]}"; do
-        kill -KILL "$nspawn" 2>/dev/null || true
-        wait "$nspawn" 2>/dev/null || true
+    local pid
+    # Ending nspawn alone would leave the container running.
+    for pid in "${leaders[@]}" "${nspawns[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || true
     done
+    { wait; } 2>/dev/null
     rm -rf --one-file-system "$work"
+    container_leave_cgroups
+}
+
+# Two containers in one control group would be one another's.
+container_enter_cgroup() {
+    local hierarchy
+    for hierarchy in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+        [ -e "$hierarchy/cgroup.procs" ] || continue
+        mkdir -p "$hierarchy/$(basename "$work")/$1"
+        echo "$BASHPID" >"$hierarchy/$(basename "$work")/$1/cgroup.procs"
+    done
+}
+
+container_leave_cgroups() {
+    local hierarchy
+    for hierarchy in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+        find "$hierarchy/$(basename "$work")" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
 }
 
 # until_true SECONDS COMMAND...: tries until the command succeeds.

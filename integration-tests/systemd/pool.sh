@@ -5,7 +5,7 @@
 install_agent() {
     local root=$1 units=$project/deploy/systemd
     install -m 755 "$programs/kes-agent" "$programs/kes-cli" "$root/usr/bin/"
-    install -m 644 "$units"/*.service "$units"/*.socket \
+    install -m 644 "$units"/*.service "$units"/*.socket "$units"/*.timer \
         "$root/usr/lib/systemd/system/"
     install -m 644 "$units/kes-agent.sysusers" "$root/usr/lib/sysusers.d/kes-agent.conf"
     install -m 644 "$units/kes-agent.tmpfiles" "$root/usr/lib/tmpfiles.d/kes-agent.conf"

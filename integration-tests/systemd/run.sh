@@ -10,7 +10,6 @@ suite=$1
 programs=$(cd "$2" && pwd)
 project=$(cd "$(dirname "$0")/../.." && pwd)
 cache=$project/target/systemd
-nspawns=()
 # shellcheck source=integration-tests/systemd/container.sh
 . "$project/integration-tests/systemd/container.sh"
 # shellcheck source=integration-tests/systemd/checks.sh

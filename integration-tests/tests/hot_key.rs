@@ -1,20 +1,26 @@
 //! A node's hot key with the real agent, on a plain thread and as a tokio task.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use integration_tests::pool::{Agent, Pool, TestNetwork, until};
+use integration_tests::pool::{Agent, Pool, TestNetwork, program, until};
+use integration_tests::pretended_agent::PretendedAgent;
 use kes_summed_ed25519::PublicKey;
 use kes_summed_ed25519::kes::Sum6KesSig;
 use kes_summed_ed25519::traits::KesSig;
-use kes_wire::cold::ColdVerificationKey;
+use kes_wire::cold::{ColdSignKey, ColdVerificationKey};
 use kes_wire::envelope;
 use kes_wire::genesis::{self, Network, ShelleyStart};
 use kes_wire::hot_key::{Event, ForgingState, HotKey, HotKeyOptions, SignError, Signed};
 use kes_wire::period::KesPeriod;
+use kes_wire::protocol::service::{ServiceResult, v2_0};
+use kes_wire::protocol::stamp::Stamp;
+use kes_wire::sum6kes::SignKey;
 use kes_wire::unix_time::UnixTime;
 
 /// Where the receiving side runs.
@@ -291,6 +297,37 @@ fn a_drop_under_forging_threads_ends_signing() {
 }
 
 #[test]
+fn a_key_for_a_later_period_takes_over_without_a_gap() {
+    for side in SIDES {
+        let pool = Pool::new(TestNetwork {
+            slots_per_period: 20,
+            slot_ms: 100,
+            max_evolutions: 62,
+            past_periods: 500,
+        });
+        let _agent = pool.agent();
+        let node = Node::start(&pool, side);
+        let old = pool.rotate();
+        node.await_state(ForgingState::ForgingConnected);
+        let stop = Arc::new(AtomicBool::new(false));
+        let forging = sign_all_the_time(&node, &stop);
+        let start = pool.period() + 2;
+        pool.prepare(start);
+        let activate = ["activate", "--opcert-file", "opcert.cert"];
+        let scheduled = pool.cli(&activate).succeeded();
+        assert_eq!(scheduled["result"], "scheduled");
+        node.await_counter(1);
+        assert_eq!(node.hot_key.status().key.unwrap().start_period.0, start);
+        stop.store(true, Ordering::Relaxed);
+        let log = forging.join().unwrap();
+        assert_eq!(log.refusals, [], "no gap");
+        let before = log.changes.iter().filter(|change| change.0 == 0);
+        assert!(before.clone().count() >= 2, "the old key evolved meanwhile");
+        assert!(before.into_iter().all(|change| change.2 == old));
+    }
+}
+
+#[test]
 fn periods_turn_under_forging_threads_until_the_key_is_spent() {
     for side in SIDES {
         let pool = Pool::new(TestNetwork {
@@ -326,4 +363,120 @@ fn periods_turn_under_forging_threads_until_the_key_is_spent() {
             assert_eq!(gap, None);
         }
     }
+}
+
+#[test]
+fn whatever_an_agent_says_the_key_stays_and_the_node_comes_back() {
+    for side in SIDES {
+        let pool = Pool::new(TestNetwork::default());
+        let mut agent = PretendedAgent::new(&pool.path("service.socket"));
+        let node = Node::start(&pool, side);
+        agent.accept();
+        let cold = envelope::read_cold_skey_file(&pool.path("cold.skey")).unwrap();
+        let key = SignKey::generate().unwrap();
+        let vkey = key.verification_key();
+        let opcert = cold.issue(&vkey, 0, node.period()).unwrap();
+        assert_eq!(agent.send(&key, &opcert), ServiceResult::Ok);
+        let holds = || assert_eq!(node.sign().unwrap().opcert, opcert);
+
+        // Half a message, and the end.
+        let message = v2_0::key_message(Stamp(9), &key, &opcert).pieces().concat();
+        agent.node().write_all(&message[..300]).unwrap();
+        agent.hang_up();
+        until("the end to be told", || {
+            (node.told("ServiceClientSocketClosed") == 1).then_some(())
+        });
+        holds();
+        // A message that is none.
+        agent.accept();
+        agent.node().write_all(&[7]).unwrap();
+        until("the end to be told", || {
+            (node.told("ServiceClientSocketClosed") == 2).then_some(())
+        });
+        holds();
+        // No handshake: closed at once, an offer of nothing known, garbage.
+        drop(agent.accept_raw());
+        let mut stranger = agent.accept_raw();
+        stranger.write_all(&[0, 0, 0, 1]).unwrap();
+        stranger.write_all(&[b'x'; 32]).unwrap();
+        let mut answer = Vec::new();
+        stranger.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, [0], "none of them");
+        let mut stranger = agent.accept_raw();
+        stranger.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        until("the failures to be told", || {
+            (node.told("ServiceClientVersionHandshakeFailed") == 3).then_some(())
+        });
+        holds();
+        // A key of a stranger, and a drop that is not newer.
+        agent.accept();
+        let foreign = ColdSignKey::generate().unwrap();
+        let foreign = foreign.issue(&vkey, 5, node.period()).unwrap();
+        assert_eq!(agent.send(&key, &foreign), ServiceResult::InvalidOpCert);
+        let stale = v2_0::dropped(Stamp(0));
+        agent.node().write_all(&stale).unwrap();
+        let mut answer = [0; 4];
+        agent.node().read_exact(&mut answer).unwrap();
+        assert_eq!(u32::from_be_bytes(answer), 1, "outdated");
+        holds();
+        assert_eq!(node.told("ServiceClientDeclinedKey"), 2);
+        assert_eq!(agent.send_drop(), ServiceResult::Ok);
+        assert_eq!(node.sign(), Err(SignError::Dropped));
+    }
+}
+
+#[test]
+fn the_example_node_forges_over_restarts_rotations_and_turns() {
+    let program = program("examples/forging_node");
+    let pool = Pool::new(TestNetwork {
+        slots_per_period: 20,
+        slot_ms: 100,
+        max_evolutions: 62,
+        past_periods: 500,
+    });
+    let node = Command::new(program)
+        .args(["--leads", "100", "--slots", "120"])
+        .env("KES_AGENT_SERVICE_PATH", pool.path("service.socket"))
+        .env("KES_AGENT_COLD_VK", pool.path("cold.vkey"))
+        .env("KES_AGENT_GENESIS_FILE", pool.path("genesis.json"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let agent = pool.agent();
+    let rotate = || {
+        let vkey = pool.rotate();
+        until("the node's confirmation", || {
+            let status = pool.status();
+            (status["nodes"][0]["state"] == "confirmed").then_some(())
+        });
+        vkey
+    };
+    let (first, second) = (rotate(), rotate());
+    drop(agent);
+    let _agent = pool.agent();
+    let third = rotate();
+    let output = node.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    for state in [
+        "state: not connected, no key",
+        "state: forging, connected",
+        "ServiceClientSocketClosed",
+        ", 0 signatures refused",
+    ] {
+        assert!(told.contains(state), "{state}: {told}");
+    }
+    let received = |vkey: &str| {
+        told.lines()
+            .any(|line| line.contains("ServiceClientReceivedKey") && line.contains(&vkey[..16]))
+    };
+    for vkey in [first, second, third.clone()] {
+        assert!(received(&vkey), "{vkey}: {told}");
+    }
+    let forged = told.lines().filter(|line| line.ends_with("verifies"));
+    let by_the_last = forged.filter(|line| line.contains(&third[..16]));
+    let evolutions: std::collections::BTreeSet<_> = by_the_last
+        .filter_map(|line| line.split("evolution ").nth(1)?.split(',').next())
+        .collect();
+    assert!(evolutions.len() >= 2, "{told}");
 }

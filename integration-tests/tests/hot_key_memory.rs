@@ -143,6 +143,13 @@ fn at_every_boundary_the_past_is_gone() {
             until("the first block", || {
                 hot_key.sign(KesPeriod(period + 1), b"the first block").ok()
             });
+            // The request itself has wiped it: the receiving side sleeps, and has not put anything
+            // else in its place. It may just be looking at the stage, once a second.
+            let is_gone = (0..3).any(|_| found(&path(&seeds, t)) == 0);
+            assert!(
+                is_gone,
+                "evolution {t} after the first request for the next"
+            );
         }
         now.store((period + 1) * PERIOD_US + 5_000_000, Ordering::Relaxed);
         hot_key.look_at_the_clock();

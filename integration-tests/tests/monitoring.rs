@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use integration_tests::pool::{Agent, Node, Outcome, Pool, TestNetwork, until, with_input};
+use integration_tests::pool::{
+    Agent, Node, Outcome, Pool, TestNetwork, program, until, with_input,
+};
+use integration_tests::shared::skipped;
 use integration_tests::tools::{is_installed, succeed};
 use serde_json::Value;
 
@@ -130,6 +134,36 @@ fn an_agent_that_hangs_is_critical_and_down() {
         (hanging.code, codes(&hanging)),
         (CRITICAL, vec!["connection-lost"])
     );
+}
+
+#[test]
+fn who_may_not_ask_knows_nothing() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    // Another user, who can reach the program but not the pool's folder.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let cli = folder.path().join("kes-cli");
+    fs::copy(program("kes-cli"), &cli).unwrap();
+    let as_nobody = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(&cli).args(args).current_dir("/");
+        command.env("KES_AGENT_CONTROL_PATH", pool.path("control.socket"));
+        command.output().unwrap()
+    };
+    if !is_installed("setpriv", "util-linux") || !as_nobody(&["--version"]).status.success() {
+        skipped("this user cannot become another one");
+        return;
+    }
+    let checked = as_nobody(&["check"]);
+    assert_eq!(checked.status.code(), Some(UNKNOWN));
+    // It is counted as down, so that the alert fires, and the unit that wrote it fails.
+    let written = as_nobody(&["status", "--format", "prometheus"]);
+    assert_eq!(written.status.code(), Some(4));
+    let text = String::from_utf8(written.stdout).unwrap();
+    assert!(text.contains("\nkes_agent_up 0\n"), "{text}");
+    assert!(String::from_utf8_lossy(&written.stderr).contains("Next:  "));
 }
 
 #[test]

@@ -142,7 +142,9 @@ fn each_holding_what_the_other_refuses_is_told_with_the_way_out() {
         let hint = peer()["hint"].clone();
         assert_eq!(hint["code"], "each-refuses");
         assert!(hint["sentence"].to_string().contains("drop-active"));
-        assert!(network.log(n).contains("each holds what the other refuses"));
+        wait("the log, which a thread of its own writes", || {
+            network.log(n).contains("each holds what the other refuses")
+        });
     }
     assert_ne!(network.held(0), network.held(1));
     network.install(1, 7, PERIOD);

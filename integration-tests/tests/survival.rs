@@ -226,6 +226,57 @@ fn another_pools_keys_are_left_alone() {
 }
 
 #[test]
+fn another_networks_keys_are_left_alone() {
+    if !kernel_keeps() {
+        return;
+    }
+    let pool = Pool::new(TestNetwork::default());
+    let (mut manager, before) = killed_with_keys(&pool);
+    let mut command = pool.agent_command();
+    // Mainnet, where these keys have not begun or expired long ago.
+    command.env_remove("KES_AGENT_GENESIS_FILE");
+    manager.replace_command(command);
+    manager.start();
+    for command in ["keygen", "confirm-clock"] {
+        let refused = pool.cli(&[command]).refused(13, "kept-unread");
+        let sentence = refused["error"]["sentence"].as_str().unwrap();
+        assert!(
+            sentence.contains("another network (magic 42)"),
+            "{sentence}"
+        );
+    }
+    manager.terminate();
+    manager.replace_command(pool.agent_command());
+    manager.start();
+    assert_eq!(held(&pool), before);
+}
+
+#[test]
+fn marks_outlive_an_agent_that_dies_before_anything_changes() {
+    let pool = Pool::new(TestNetwork::default());
+    let mut manager = managed(&pool);
+    manager.start();
+    pool.set_counter("cold", 7);
+    let _ = pool.rotate();
+    pool.cli(&["drop-active"]).succeeded();
+    let dropped = held(&pool);
+    let marks = || {
+        let folder = std::fs::read_dir(pool.path("state")).unwrap();
+        let file = folder.map(|entry| entry.unwrap().path()).next().unwrap();
+        std::fs::read_to_string(file).unwrap()
+    };
+    let on_disk = marks();
+    // The machine restarts, and then the agent at once.
+    manager.stop();
+    manager.start();
+    for _ in 0..3 {
+        manager.kill_and_restart();
+        assert_eq!(held(&pool), dropped);
+        assert_eq!(marks(), on_disk);
+    }
+}
+
+#[test]
 fn memory_that_is_damaged_or_foreign_is_refused_in_words_and_nothing_is_served() {
     if !kernel_keeps() {
         return;

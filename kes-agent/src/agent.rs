@@ -4,12 +4,13 @@
 //! synchronous call and never across an await.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use kes_wire::genesis::Network;
 use kes_wire::protocol::control::rotation::{
-    Answer, IfPending, Note, Refusal, RefusalCode, Request, Status,
+    Answer, IfPending, Note, Refusal, RefusalCode, Request, Status, TimeSource,
 };
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
@@ -30,6 +31,8 @@ use crate::vault::{Done, Heard, Newest, Vault};
 
 /// How often the clocks are looked at while the wall clock is not believed.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long a command waits for the disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// A time that is kept is written again where it has come to differ by more than this, in
 /// microseconds.
 const KEPT_TIME_TOLERANCE: u64 = 1_000_000;
@@ -50,6 +53,8 @@ pub struct Agent {
     /// What was last said of the time: the period and whether it is trusted, and whether the wall
     /// clock disagrees.
     said: Cell<Option<(Now, bool)>>,
+    /// The codes of the warnings that were in the log last.
+    warned: RefCell<BTreeSet<String>>,
     /// One command at a time.
     command: Semaphore,
 }
@@ -76,6 +81,7 @@ impl Agent {
             boot_id,
             surroundings,
             said: Cell::default(),
+            warned: RefCell::default(),
             command: Semaphore::new(1),
         }
     }
@@ -111,6 +117,14 @@ impl Agent {
     #[must_use]
     pub fn announcements(&self) -> watch::Receiver<()> {
         self.vault.borrow().announcements()
+    }
+
+    /// A key that was found at the start, while no time is trusted, waits as one that came from a
+    /// peer does.
+    pub fn wait_for_trust(&self) {
+        if matches!(self.vault.borrow().state().active, Active::Bundle { .. }) {
+            self.time.borrow_mut().peer_key_came(clock::read());
+        }
     }
 
     /// Looks at the clocks.
@@ -156,10 +170,8 @@ impl Agent {
         let is_new = before.is_none_or(|(said, doubted)| {
             (said.period, said.is_trusted, doubted) != (now.period, now.is_trusted, disagrees)
         });
+        self.warn(is_new);
         if is_new {
-            for warning in self.status().warnings {
-                tracing::warn!(code = warning.code, "{}", warning.sentence);
-            }
             // A period that begins, or a time that is trusted, may let what is held be served.
             self.vault.borrow().wake();
         }
@@ -170,6 +182,18 @@ impl Agent {
         } else {
             left
         }
+    }
+
+    /// Logs the warnings there are: those that are new, or all of them `again`.
+    fn warn(&self, again: bool) {
+        let warnings = self.status().warnings;
+        let mut warned = self.warned.borrow_mut();
+        for warning in &warnings {
+            if again || !warned.contains(&warning.code) {
+                tracing::warn!(code = warning.code, "{}", warning.sentence);
+            }
+        }
+        *warned = warnings.into_iter().map(|warning| warning.code).collect();
     }
 
     /// The state as it is shown, without the list of nodes.
@@ -221,12 +245,40 @@ impl Agent {
         }
     }
 
+    /// Waits until the marks are on the disk, for `most` at the most.
+    ///
+    /// # Errors
+    /// Why they are not there.
+    pub async fn settled(&self, most: Duration) -> Result<(), String> {
+        let settled = self.marks.borrow().as_ref().map(Keeper::settled);
+        let Some(settled) = settled else {
+            return Ok(());
+        };
+        tokio::time::timeout(most, settled)
+            .await
+            .unwrap_or_else(|_| {
+                Err(format!(
+                    "the disk has not answered for {} s",
+                    most.as_secs()
+                ))
+            })
+    }
+
     /// Waits until the marks of what was done so far are on the disk. Where they are not to be had
     /// there, an answer says so.
-    pub async fn settle(&self, answer: &mut Answer) {
-        let settled = self.marks.borrow().as_ref().map(Keeper::settled);
-        let Some(settled) = settled else { return };
-        if let (Err(reason), Answer::Done { notes, .. }) = (settled.await, answer) {
+    pub async fn settle(&self, request: &Request, answer: &mut Answer) {
+        match request {
+            // They do not change the marks, and tell what is wrong where the disk hangs.
+            Request::Status {} | Request::ExportVkey {} | Request::ConfirmClock { .. } => return,
+            Request::Keygen { .. }
+            | Request::ImportOpcert { .. }
+            | Request::Activate { .. }
+            | Request::DropPending {}
+            | Request::DropActive {} => {}
+        }
+        if let (Err(reason), Answer::Done { notes, .. }) =
+            (self.settled(DISK_PATIENCE).await, answer)
+        {
             notes.push(Note {
                 code: "not-on-disk".to_owned(),
                 sentence: format!(
@@ -271,6 +323,7 @@ impl Agent {
         let holds_key = matches!(self.vault.borrow().state().active, Active::Bundle { .. });
         if holds_key && !now.is_trusted {
             self.time.borrow_mut().peer_key_came(clock::read());
+            self.warn(false);
         }
         self.keep_marks();
         heard
@@ -306,8 +359,10 @@ impl Agent {
     /// # Errors
     /// The refusal's code.
     pub async fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
+        let turn = self.commands_turn().await;
         let mut answer = self.answer(request);
-        self.settle(&mut answer).await;
+        drop(turn);
+        self.settle(request, &mut answer).await;
         control::log(request, &answer, peer);
         match answer {
             Answer::Done { .. } => Ok(()),
@@ -361,9 +416,10 @@ impl Agent {
             Request::DropActive {} => Input::DropActive,
             Request::ExportVkey {} => return vault.exported(),
             Request::Status {} => return Ok(Done::unchanged()),
-            Request::ConfirmClock {} => {
+            Request::ConfirmClock { synchronised } => {
+                vault.refuse_where_unread()?;
                 drop(vault);
-                return Ok(self.confirm_clock());
+                return Ok(self.confirm_clock(synchronised));
             }
         };
         vault.submit(now, &input)
@@ -379,18 +435,32 @@ impl Agent {
             is_trusted: true,
             ..now
         };
+        let before = vault.state().active.stamp();
         let done = vault.submit(vouched, activate)?;
-        if matches!(vault.state().active, Active::Bundle { .. }) {
+        // A certificate that is only scheduled, or was active already, says nothing of the time.
+        let became_active = matches!(vault.state().active, Active::Bundle { .. })
+            && vault.state().active.stamp() != before;
+        if became_active {
             self.time.borrow_mut().activation(clock::read());
         }
         Ok(done)
     }
 
-    /// An operator says that the wall clock is right.
-    fn confirm_clock(&self) -> Done {
+    /// An operator, or the kernel by way of a command, says that the wall clock is right.
+    fn confirm_clock(&self, synchronised: bool) -> Done {
         let reading = clock::read();
-        let changed = self.time.borrow_mut().confirm(reading);
+        let source = if synchronised {
+            TimeSource::Synchronised
+        } else {
+            TimeSource::Confirmed
+        };
+        let changed = self.time.borrow_mut().confirm(reading, source);
         let (_, now) = self.look();
+        if !changed {
+            // It may come every minute.
+            self.tick_at(now);
+            return Done::unchanged();
+        }
         tracing::warn!(
             period = now.period.0,
             "the wall clock was confirmed: {}",

@@ -71,7 +71,7 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
         let turn = agent.commands_turn().await;
         let mut answer = agent.answer(&request);
         drop(turn);
-        agent.settle(&mut answer).await;
+        agent.settle(&request, &mut answer).await;
         log(&request, &answer, peer);
         reply(&mut client, &answer).await?;
     }
@@ -94,6 +94,10 @@ pub(crate) fn log(request: &Request, answer: &Answer, peer: Peer) {
         }
         (Answer::Done { changed: true, .. }, _) => {
             tracing::info!(pid, uid, command, "command carried out");
+        }
+        // It comes every minute.
+        (Answer::Done { changed: false, .. }, Request::ConfirmClock { synchronised: true }) => {
+            tracing::debug!(pid, uid, command, "command carried out, nothing changed");
         }
         (Answer::Done { changed: false, .. }, _) => {
             tracing::info!(pid, uid, command, "command carried out, nothing changed");

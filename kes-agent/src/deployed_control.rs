@@ -39,9 +39,7 @@ pub async fn serve(
             Ok(Ok(Some(request))) => request,
             Ok(Err(error)) => return Err(error.into()),
         };
-        let turn = agent.commands_turn().await;
         let answer = carry_out(&agent, request, peer).await;
-        drop(turn);
         match timeout(REPLY_DEADLINE, client.reply(&answer)).await {
             Err(_) => return Err(Ending::Silent),
             Ok(sent) => sent?,

@@ -1,5 +1,5 @@
 //! What only tests have, in a program of its own (`kes-agent-for-tests`): a clock that they turn,
-//! seeds that they choose, and points at which the process dies.
+//! seeds that they choose, a leak, and points at which the process dies.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -42,7 +42,8 @@ pub fn turned(reading: Reading) -> Reading {
 }
 
 /// A key's seed: the file named by `KES_AGENT_TEST_SEED`, where there is one, is read into locked
-/// memory and removed; else a random one.
+/// memory and removed; else a random one. Where `KES_AGENT_TEST_LEAK` is set a copy of it is left
+/// in ordinary heap, for the search for such copies to find.
 ///
 /// # Errors
 /// [`LockError`] where memory cannot be locked.
@@ -57,6 +58,9 @@ pub fn seed() -> Result<LockedBytes<32>, LockError> {
     file.read_exact(seed.expose_mut())
         .expect("32 bytes of the test's seed");
     std::fs::remove_file(path).expect("the test's seed can be removed");
+    if std::env::var_os("KES_AGENT_TEST_LEAK").is_some() {
+        Box::leak(Box::new(*seed.expose()));
+    }
     Ok(seed)
 }
 

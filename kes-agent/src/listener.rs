@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::fs::{chmod, chownat, flock, open};
@@ -114,7 +115,7 @@ impl Listener {
         };
         // Two agents that start at once must not remove each other's fresh socket as stale: the
         // folder is locked from the look to the bind.
-        flock(&lock, FlockOperation::LockExclusive).map_err(|e| other(e.into()))?;
+        lock_for_a_moment(&lock).map_err(|e| other(e.into()))?;
         remove_if_stale(path)?;
         if let Some(warning) = folders::check(folder, geteuid().as_raw())? {
             tracing::warn!(path = %path.display(), "{warning}");
@@ -184,6 +185,18 @@ fn give(path: &Path, access: &SocketAccess) -> Result<(), ListenError> {
         chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW).map_err(not_given)?;
     }
     chmod(path, Mode::from_raw_mode(access.mode.bits())).map_err(not_given)
+}
+
+/// Others hold the lock for a moment only. Whoever holds it for longer does not keep the agent
+/// waiting.
+fn lock_for_a_moment(folder: &OwnedFd) -> Result<(), Errno> {
+    for _ in 0..50 {
+        match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(10)),
+            ended => return ended,
+        }
+    }
+    Err(Errno::WOULDBLOCK)
 }
 
 fn remove_if_stale(path: &Path) -> Result<(), ListenError> {

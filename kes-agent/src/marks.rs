@@ -10,6 +10,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use kes_wire::cold::{ColdVerificationKey, PoolId};
 use kes_wire::files::{self, Overwrite, Visibility};
@@ -109,10 +110,14 @@ pub fn read(path: &Path, cold_vkey: &ColdVerificationKey) -> Result<Option<Marks
     Ok(Some(marks))
 }
 
+/// How long after a writing that failed it is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
 /// Writes the marks as they change, on a thread of its own.
 pub struct Keeper {
     last: Option<Marks>,
     ordered: u64,
+    ordered_at: Instant,
     orders: mpsc::Sender<(u64, Marks)>,
     done: watch::Receiver<(u64, Result<(), String>)>,
 }
@@ -131,6 +136,7 @@ impl Keeper {
         Ok(Self {
             last: on_disk,
             ordered: 0,
+            ordered_at: Instant::now(),
             orders,
             done,
         })
@@ -138,19 +144,20 @@ impl Keeper {
 
     /// Orders these marks to be written, unless they were the last.
     pub fn keep(&mut self, marks: Marks) {
-        if self.last.as_ref() == Some(&marks) {
+        if self.last.as_ref() == Some(&marks) && !self.is_to_be_tried_again() {
             return;
         }
+        self.ordered_at = Instant::now();
         self.ordered += 1;
         self.last = Some(marks.clone());
         // The thread ends only with the process.
         let _ = self.orders.send((self.ordered, marks));
     }
 
-    /// A wait until what was ordered so far is on the disk, and how that ended. It borrows nothing.
+    /// A wait until what was ordered so far is on the disk. It borrows nothing.
     ///
     /// # Errors
-    /// Why the last of it is not there.
+    /// The wait ends in the reason why it is not there.
     pub fn settled(&self) -> impl Future<Output = Result<(), String>> + use<> {
         let (ordered, mut done) = (self.ordered, self.done.clone());
         async move {
@@ -159,6 +166,12 @@ impl Keeper {
                 Err(_) => Err("the thread that writes them has ended".to_owned()),
             }
         }
+    }
+
+    /// Whether the last writing has failed, a while ago.
+    fn is_to_be_tried_again(&self) -> bool {
+        let done = self.done.borrow();
+        done.0 == self.ordered && done.1.is_err() && self.ordered_at.elapsed() >= TRY_AGAIN
     }
 
     /// How the last writing ended.

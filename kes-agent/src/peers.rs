@@ -85,6 +85,18 @@ impl Peer {
                  anew",
             ));
         }
+        let below_mark = self
+            .last_answer
+            .as_ref()
+            .is_some_and(|answer| answer.code == "below-mark")
+            && matches!(state.active, Active::Empty);
+        if below_mark {
+            return Some(note(
+                "below-mark",
+                "the peer's key is older than one that this agent has served: rotate on either \
+                 agent with a counter that is not below this one's high-water mark",
+            ));
+        }
         if matches!(self.state, PeerState::Up {}) {
             return None;
         }

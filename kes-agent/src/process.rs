@@ -10,17 +10,26 @@ use crate::config::Config;
 use crate::config::levels::SandboxMode;
 use crate::sandbox::{self, Reach};
 
-/// A protection is required and cannot be had.
+/// A protection that must be had cannot be.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "sandbox = \"required\" is configured, but {name} is not in force: {why}; mend that, or \
-     configure sandbox = \"on\" to do without"
-)]
-pub struct NotProtected {
-    /// Its name.
-    pub name: String,
-    /// Why.
-    pub why: String,
+pub enum NotProtected {
+    /// Other processes could read this one.
+    #[error(
+        "the system does not let this process be closed to debuggers and core dumps: {0}; without \
+         that it holds no key"
+    )]
+    Open(std::io::Error),
+    /// The configuration requires one.
+    #[error(
+        "sandbox = \"required\" is configured, but {name} is not in force: {why}; mend that, or \
+         configure sandbox = \"on\" to do without"
+    )]
+    Required {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Protects the process. Must be called while it has one thread, after it has become the user
@@ -31,12 +40,14 @@ pub struct NotProtected {
 pub fn protect(config: &Config) -> Result<Vec<Protection>, NotProtected> {
     // The filter would refuse it later.
     raise_descriptor_limit();
+    // Whatever is configured: secrets in a process that others may read are none.
+    process::close_to_others().map_err(NotProtected::Open)?;
     let mut protections = vec![
         protection(
             "closed-to-others",
             "other processes, even of the same user, cannot trace this one or read its memory, \
              and it leaves no core dump",
-            process::close_to_others(),
+            Ok(()),
         ),
         protection(
             "no-new-privileges",
@@ -57,7 +68,7 @@ pub fn protect(config: &Config) -> Result<Vec<Protection>, NotProtected> {
         SandboxMode::On | SandboxMode::Required => sandbox::apply(&Reach::of(config)),
     });
     match protections.iter().find(|protection| !protection.in_force) {
-        Some(missing) if config.sandbox == SandboxMode::Required => Err(NotProtected {
+        Some(missing) if config.sandbox == SandboxMode::Required => Err(NotProtected::Required {
             name: missing.name.clone(),
             why: missing.meaning.clone(),
         }),

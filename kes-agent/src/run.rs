@@ -26,7 +26,7 @@ use crate::logging::Log;
 use crate::marks::{self, Keeper, Marks};
 use crate::nodes::Peer;
 use crate::sockets::{Inherited, Sockets};
-use crate::state::Rules;
+use crate::state::{Rules, State};
 use crate::status::Surroundings;
 use crate::store::{self, StoreError, Survival};
 use crate::trusted_time::TrustedTime;
@@ -112,6 +112,7 @@ async fn serve(
     let opened = store::open(
         inherited.take_memory(),
         rules,
+        &config.network,
         on_disk.as_ref().map(Marks::state),
         config.memory.is_secret_only(),
     )?;
@@ -136,6 +137,7 @@ async fn serve(
         Survival::Kept | Survival::Handed => {
             "the service manager keeps the keys, unless it stops the service"
         }
+        Survival::NotConfirmed(_) => "the service manager may keep the keys or not",
         Survival::NoManager | Survival::NotTaken(_) | Survival::NoSecretMemory(_) => {
             "the keys are forgotten"
         }
@@ -156,6 +158,11 @@ async fn serve(
     let kept_time = opened.vault.kept_time();
     let same_boot = kept_time.filter(|kept| Some(&kept.boot_id) == boot_id.as_ref());
     let time = TrustedTime::new(config.clock, same_boot.map(|kept| kept.anchor));
+    // A file that cannot be read is replaced only by something that is known.
+    let on_disk = on_disk.or_else(|| {
+        let state = opened.vault.state();
+        (*state == State::new()).then(|| Marks::of(config.cold_vkey, state))
+    });
     let keeper = marks_path
         .map(|path| Keeper::start(path, on_disk))
         .transpose()
@@ -169,6 +176,7 @@ async fn serve(
         surroundings,
     ));
     agent.let_replace_staged(config.replace_staged);
+    agent.wait_for_trust();
     // What is due is done before anybody is served.
     agent.turn();
     let doors = Doors::new(&config);
@@ -202,6 +210,9 @@ async fn serve(
     tracing::info!("stopping on {signal}: {fate}");
     notify(&[NotifyState::Stopping]);
     connections.end().await;
+    if let Err(reason) = agent.settled(FAREWELL).await {
+        tracing::error!("the counter's high-water mark is not on the disk: {reason}");
+    }
     Ok(())
 }
 

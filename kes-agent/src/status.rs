@@ -3,7 +3,7 @@
 use kes_wire::cold::PoolId;
 use kes_wire::genesis::Network;
 use kes_wire::opcert::OpCert;
-use kes_wire::period::KesPeriod;
+use kes_wire::period::{Evolution, KesPeriod};
 use kes_wire::protocol::control::rotation::{
     ActiveStatus, ClockMode, ClockStatus, MemoryStatus, NetworkStatus, Note, OpCertStatus,
     PendingStatus, Protection, Status, TimeSource,
@@ -243,6 +243,10 @@ impl View<'_> {
         }
     }
 
+    fn period_of(&self, opcert: &OpCertStatus, evolution: Evolution) -> KesPeriod {
+        KesPeriod(opcert.start_period.0.saturating_add(evolution.0.into()))
+    }
+
     /// What needs attention, the most urgent first.
     fn warnings(&self, pending: &PendingStatus, active: &ActiveStatus) -> Vec<Note> {
         let successor = matches!(pending, PendingStatus::Scheduled { .. });
@@ -265,6 +269,22 @@ impl View<'_> {
                         "the clock says period {}, but the active certificate starts at {}: the \
                          key is not served; check the clock",
                         self.current_period, opcert.start_period
+                    ),
+                )]
+            }
+            ActiveStatus::Serving {
+                opcert, evolution, ..
+            } if self.period_of(opcert, *evolution) > self.current_period => {
+                let period = self.period_of(opcert, *evolution);
+                vec![note(
+                    "ahead-of-time",
+                    format!(
+                        "the key is at evolution {evolution}, which is period {period}'s, but the \
+                         time says period {}: the key is not served until {}, because an evolution \
+                         cannot be undone. If the clock is wrong, set it right; if it was wrong \
+                         before, a new key is served at once (kes-cli keygen)",
+                        self.current_period,
+                        self.network.period_start(period),
                     ),
                 )]
             }
@@ -336,6 +356,10 @@ pub fn memory_protections(kind: RegionKind, survival: &Survival) -> Vec<Protecti
         Survival::NotTaken(why) => {
             format!("keys are forgotten when the agent stops or crashes: {why}")
         }
+        Survival::NotConfirmed(why) => format!(
+            "the service manager may keep the keys' memory or not: {why}; restart the service when \
+             it answers again"
+        ),
         Survival::NoSecretMemory(why) => format!(
             "keys are forgotten when the agent stops or crashes: memfd_secret: {why}; {}",
             store::next_step_for_secret_memory()

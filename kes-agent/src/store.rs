@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use kes_wire::genesis::Network;
 use kes_wire::sys::memory::LockError;
 use kes_wire::sys::region::{NotARegion, RegionKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sd_notify::NotifyState;
 
 use crate::kept::layout::SlotsRegion;
+use crate::kept::record::BadRecord;
 use crate::kept::{Found, Kept, NotUsed};
 use crate::state::{Rules, State};
 use crate::vault::Vault;
@@ -33,8 +35,10 @@ pub enum Survival {
     Handed,
     /// No service manager started the agent.
     NoManager,
-    /// The service manager does not keep descriptors, or did not confirm.
+    /// The service manager does not keep descriptors.
     NotTaken(String),
+    /// The service manager did not confirm: it may keep them or not.
+    NotConfirmed(String),
     /// There is no memory of memfd_secret to hand over.
     NoSecretMemory(String),
 }
@@ -45,6 +49,9 @@ pub enum StoreError {
     /// Not even guarded memory.
     #[error("the agent {0}")]
     Lock(#[from] LockError),
+    /// The first record cannot be written: a fault of the agent.
+    #[error("the keys' memory: {0}")]
+    Record(#[from] BadRecord),
     /// The strong kind is required and cannot be had.
     #[error(
         "secret memory is required (memory = \"secret\") and cannot be had: {why}; {next}",
@@ -60,7 +67,8 @@ pub enum StoreError {
 #[must_use]
 pub fn next_step_for_secret_memory() -> &'static str {
     "Linux 5.14 to 6.4 need the kernel parameter secretmem.enable=1; a container or a unit must \
-     allow the system call memfd_secret; `kes-agent check-host` says more"
+     allow the system call memfd_secret; the limit for locked memory (RLIMIT_MEMLOCK, LimitMEMLOCK= \
+     in systemd) must have room; `kes-agent check-host` says more"
 }
 
 /// The keys' memory, and what became of what was kept in it.
@@ -82,10 +90,12 @@ pub struct Opened {
 pub fn open(
     handed: Vec<OwnedFd>,
     rules: Rules,
+    network: &Network,
     on_disk: Option<State>,
     secret_only: bool,
 ) -> Result<Opened, StoreError> {
     let mut remarks = Vec::new();
+    let mut forgot = false;
     for fd in handed {
         let taken = SlotsRegion::adopt(&fd)
             .map_err(|error| match error {
@@ -93,27 +103,40 @@ pub fn open(
                 NotARegion::OtherSize { found, .. } => NotUsed::OtherSize(found),
                 NotARegion::System(error) => NotUsed::OutOfReach(error.to_string()),
             })
-            .and_then(|region| Kept::take_back(region, &rules));
-        // Mapped, or of no use: this process needs no descriptor of it any more.
-        drop(fd);
+            .and_then(|region| Kept::take_back(region, &rules, network.clone()));
         match taken {
-            Ok((kept, found)) => {
+            Ok((kept, mut found)) => {
                 remarks.extend(found.given_up.iter().cloned());
+                if found.is_blank {
+                    found.state = on_disk.unwrap_or_default();
+                }
+                let mut vault = Vault::new(rules, kept, found);
+                vault.commit_as_is()?;
+                // What was forgotten before had the same name, and this went with it.
+                let survival = if forgot {
+                    hand_over(&fd)
+                } else {
+                    Survival::Kept
+                };
+                // It is mapped: this process needs no descriptor of it any more.
+                drop(fd);
                 return Ok(Opened {
-                    vault: Vault::new(rules, kept, found),
-                    survival: Survival::Kept,
+                    vault,
+                    survival,
                     remarks,
                 });
             }
             Err(
                 why @ (NotUsed::Newer(_)
                 | NotUsed::OtherSize(_)
+                | NotUsed::OtherRecord(_)
                 | NotUsed::OtherPool(_)
+                | NotUsed::OtherNetwork(_)
                 | NotUsed::OutOfReach(_)),
             ) => {
                 remarks.push(format!("nothing is served: the memory is {why}"));
                 return Ok(Opened {
-                    vault: Vault::unread(rules, Kept::guarded()?, why),
+                    vault: Vault::unread(rules, Kept::guarded(network.clone())?, why),
                     survival: Survival::Kept,
                     remarks,
                 });
@@ -123,37 +146,43 @@ pub fn open(
                     "what was kept over the restart cannot be used and was wiped: {reason}"
                 ));
                 forget();
+                forgot = true;
             }
         }
     }
-    let (kept, survival) = fresh(secret_only)?;
+    let (kept, memory) = fresh(network, secret_only)?;
     let found = Found {
         state: on_disk.unwrap_or_default(),
         ..Found::nothing()
     };
+    let mut vault = Vault::new(rules, kept, found);
+    // What is known is in the memory before anybody else has it.
+    vault.commit_as_is()?;
+    let survival = match memory {
+        Ok(fd) => hand_over(&fd),
+        Err(why) => Survival::NoSecretMemory(why),
+    };
     Ok(Opened {
-        vault: Vault::new(rules, kept, found),
+        vault,
         survival,
         remarks,
     })
 }
 
-/// Fresh memory, handed over where that can be done.
-fn fresh(secret_only: bool) -> Result<(Kept, Survival), StoreError> {
+/// Fresh memory, and its descriptor or why it is not of the kind that has one.
+fn fresh(
+    network: &Network,
+    secret_only: bool,
+) -> Result<(Kept, Result<OwnedFd, String>), StoreError> {
     match SlotsRegion::secret() {
         Ok((region, fd)) => {
             debug_assert_eq!(region.kind, RegionKind::Secret);
-            // The layout is there before anybody else has the memory.
-            let kept = Kept::fresh(region);
-            Ok((kept, hand_over(&fd)))
+            Ok((Kept::fresh(region, network.clone()), Ok(fd)))
         }
         Err(error) if secret_only => Err(StoreError::Required {
             why: error.to_string(),
         }),
-        Err(error) => Ok((
-            Kept::guarded()?,
-            Survival::NoSecretMemory(error.to_string()),
-        )),
+        Err(error) => Ok((Kept::guarded(network.clone())?, Err(error.to_string()))),
     }
 }
 
@@ -176,7 +205,7 @@ fn hand_over(memory: &OwnedFd) -> Survival {
     match (handed, kept) {
         (Ok(()), Some(_)) => Survival::Kept,
         (Ok(()), None) => Survival::Handed,
-        (Err(error), _) => Survival::NotTaken(error.to_string()),
+        (Err(error), _) => Survival::NotConfirmed(error.to_string()),
     }
 }
 

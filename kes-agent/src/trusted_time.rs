@@ -57,6 +57,9 @@ pub const PATIENCE: u64 = 5 * 60 * 1_000_000;
 /// microseconds: ten seconds.
 pub const TOLERANCE: u64 = 10 * 1_000_000;
 
+/// A difference of which nobody needs to be told, in microseconds: a second.
+const MOMENT: u64 = 1_000_000;
+
 /// The time as the agent takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Believed {
@@ -79,9 +82,22 @@ impl TrustedTime {
     /// The rule in this mode, with the anchor that was kept from before a restart, if any.
     #[must_use]
     pub fn new(mode: ClockMode, kept: Option<Anchor>) -> Self {
+        // A mode goes on from no time that it would not have taken.
+        let is_taken = |anchor: &Anchor| match (anchor.source, mode) {
+            (TimeSource::Unguarded, ClockMode::Guard | ClockMode::Strict)
+            | (TimeSource::NothingBetter, ClockMode::Strict) => false,
+            (
+                TimeSource::Synchronised
+                | TimeSource::Confirmed
+                | TimeSource::Activation
+                | TimeSource::NothingBetter
+                | TimeSource::Unguarded,
+                _,
+            ) => true,
+        };
         Self {
             mode,
-            anchor: kept,
+            anchor: kept.filter(is_taken),
             peer_key_at: None,
         }
     }
@@ -122,11 +138,14 @@ impl TrustedTime {
         }
     }
 
-    /// An operator says that the wall clock is right. Tells whether that changed anything.
-    pub fn confirm(&mut self, reading: Reading) -> bool {
+    /// Somebody who may know says that the wall clock is right. Tells whether that changed anything
+    /// but the difference of a moment.
+    pub fn confirm(&mut self, reading: Reading, source: TimeSource) -> bool {
         let before = self.believed(reading);
-        self.take(reading, TimeSource::Confirmed);
-        before != self.believed(reading)
+        let same_source = self.anchor.is_some_and(|anchor| anchor.source == source);
+        self.take(reading, source);
+        let moved = before.time.0.abs_diff(reading.wall.0);
+        !same_source || moved > MOMENT
     }
 
     /// An operator activates a certificate: where no time is trusted yet, the wall clock is from
@@ -221,7 +240,7 @@ mod tests {
                 assert_eq!(rule.look(doubtful), trusted(WALL + 5), "by {step}");
                 assert_eq!(rule.status(doubtful).disagrees, step > TOLERANCE);
                 let mut confirmed = rule.clone();
-                assert!(confirmed.confirm(doubtful));
+                assert!(confirmed.confirm(doubtful, TimeSource::Confirmed));
                 assert_eq!(confirmed.look(doubtful), trusted(stepped + 5));
                 assert!(!confirmed.status(doubtful).disagrees);
                 let synchronised = reading(stepped + 9, 9, true);
@@ -260,8 +279,11 @@ mod tests {
             activated.activation(reading(WALL + YEAR, 3, false));
             assert_eq!(activated.look(unsynchronised(3)), trusted(WALL + 3));
             let mut confirmed = rule.clone();
-            assert!(confirmed.confirm(unsynchronised(1)));
-            assert!(!confirmed.confirm(unsynchronised(2)));
+            assert!(confirmed.confirm(unsynchronised(1), TimeSource::Confirmed));
+            assert!(!confirmed.confirm(unsynchronised(2), TimeSource::Confirmed));
+            assert!(confirmed.confirm(unsynchronised(3), TimeSource::Synchronised));
+            let source = confirmed.status(unsynchronised(4)).source;
+            assert_eq!(source, Some(TimeSource::Synchronised));
             assert_eq!(rule.look(reading(WALL, 7, true)), trusted(WALL));
         }
     }
@@ -295,5 +317,15 @@ mod tests {
         rule.look(reading(WALL, 100, true));
         let mut restarted = TrustedTime::new(ClockMode::Strict, rule.anchor());
         assert_eq!(restarted.look(reading(0, 150, false)), trusted(WALL + 50));
+        for (source, goes_on) in [
+            (TimeSource::Confirmed, [true, true]),
+            (TimeSource::NothingBetter, [true, false]),
+            (TimeSource::Unguarded, [false, false]),
+        ] {
+            let kept = rule.anchor().map(|anchor| Anchor { source, ..anchor });
+            let modes = [ClockMode::Guard, ClockMode::Strict];
+            let goes = modes.map(|mode| TrustedTime::new(mode, kept).anchor().is_some());
+            assert_eq!(goes, goes_on, "{source:?}");
+        }
     }
 }

@@ -161,11 +161,20 @@ impl Vault {
         if self.unread.is_some() {
             return;
         }
-        let cells = (cell(self.pending.as_ref()), cell(self.active.as_ref()));
-        if let Err(error) = self.commit(&self.state.clone(), cells) {
+        if let Err(error) = self.commit_as_is() {
             tracing::error!("the time is not kept: {error}");
             self.time = before;
         }
+    }
+
+    /// Puts the state into force as it is: before anybody else has memory that is fresh, or after
+    /// memory was found that nothing had been written to.
+    ///
+    /// # Errors
+    /// [`BadRecord`] where it contradicts itself.
+    pub fn commit_as_is(&mut self) -> Result<(), BadRecord> {
+        let cells = (cell(self.pending.as_ref()), cell(self.active.as_ref()));
+        self.commit(&self.state.clone(), cells)
     }
 
     /// Which kind of memory the keys are in.
@@ -245,7 +254,11 @@ impl Vault {
         self.carry_out(outcome)
     }
 
-    fn refuse_where_unread(&self) -> Result<(), Refusal> {
+    /// Whether commands may be carried out at all.
+    ///
+    /// # Errors
+    /// The [`Refusal`] where what was kept is left alone.
+    pub fn refuse_where_unread(&self) -> Result<(), Refusal> {
         let Some(why) = &self.unread else {
             return Ok(());
         };
@@ -373,6 +386,7 @@ impl Vault {
     ) -> Result<(), BadRecord> {
         self.kept.commit(&Record {
             cold_vkey: self.rules.cold_vkey,
+            network: self.kept.network().clone(),
             state: state.clone(),
             pending_cell,
             active_cell,

@@ -52,7 +52,7 @@ pub(crate) enum Command {
     DropActive(Agent),
     /// Say that the machine's clock is right: the agent acts by it from now on, which may evolve
     /// the key for good
-    ConfirmClock(Agent),
+    ConfirmClock(ConfirmClock),
     /// Stand in for a node: receive the served key, check it, sign and verify a message, wipe it
     Probe(Probe),
     /// Work with cold keys, on the air-gapped machine
@@ -67,6 +67,16 @@ pub(crate) struct Agent {
     #[arg(short, long, value_name = "PATH", env = "KES_AGENT_CONTROL_PATH",
           default_value = DEFAULT_CONTROL_PATH)]
     pub(crate) control_address: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfirmClock {
+    #[command(flatten)]
+    pub(crate) agent: Agent,
+    /// Only where the kernel says that the clock is synchronised; else do nothing. For a timer:
+    /// an agent in a sandbox cannot ask the kernel itself
+    #[arg(long)]
+    pub(crate) if_synchronised: bool,
 }
 
 #[derive(Debug, Args)]

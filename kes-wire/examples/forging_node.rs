@@ -24,7 +24,7 @@ use kes_wire::cold::{ColdVerificationKey, PoolId};
 use kes_wire::envelope;
 use kes_wire::files;
 use kes_wire::genesis::{self, Network, ShelleyStart};
-use kes_wire::hot_key::{Event, ForgingState, HotKey, HotKeyOptions, SignError, Signed};
+use kes_wire::hot_key::{Event, HotKey, HotKeyOptions, SignError, Signed};
 use kes_wire::opcert::OpCert;
 use kes_wire::period::KesPeriod;
 use kes_wire::sys::sodium;
@@ -65,7 +65,6 @@ fn main() -> Result<ExitCode, Failure> {
     let mut slot = node.network.slot_at((node.clock)());
     let end = arguments.slots.map(|slots| slot.saturating_add(slots));
     while end.is_none_or(|end| slot < end) {
-        node.show_state();
         if chance(100) < arguments.leads {
             node.forge(slot);
         }
@@ -91,8 +90,6 @@ struct Node {
     vrf_vkey: [u8; 32],
     clock: Clock,
     speed: u32,
-    /// The state that was shown last.
-    shown: Option<ForgingState>,
     /// Why the last slot that was led was missed.
     refused: Option<SignError>,
     forged: u64,
@@ -128,7 +125,6 @@ impl Node {
             vrf_vkey,
             clock,
             speed: arguments.speed,
-            shown: None,
             refused: None,
             forged: 0,
             missed: 0,
@@ -196,14 +192,6 @@ impl Node {
             body_hash: random(),
             opcert: *opcert,
             protocol_version: (10, 0),
-        }
-    }
-
-    fn show_state(&mut self) {
-        let state = self.hot_key.status().state;
-        if self.shown != Some(state) {
-            say(&format!("state: {state}"));
-            self.shown = Some(state);
         }
     }
 

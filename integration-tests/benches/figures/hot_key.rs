@@ -7,6 +7,7 @@
 mod boundaries;
 mod plots;
 mod replacement;
+mod scheduler;
 mod start;
 mod threads;
 

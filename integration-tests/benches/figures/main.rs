@@ -17,6 +17,7 @@ mod load;
 mod measure;
 mod processes;
 mod report;
+mod survival;
 
 use load::Load;
 use report::Report;
@@ -25,13 +26,14 @@ use report::Report;
 type Group = fn(&mut Report);
 
 /// The groups by name, in the report's order.
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("against-libsodium", against_libsodium::measure),
     ("against-summed", against_summed::measure),
     ("processes", processes::measure),
     ("hot-key", hot_key::measure),
     ("drop-in", drop_in::measure),
     ("hostile-peers", hostile_peers::measure),
+    ("survival", survival::measure),
 ];
 
 fn main() {

@@ -28,7 +28,7 @@ pub(super) fn live_state(bytes: &[u8]) {
         cold_vkey: cold.verification_key(),
         max_evolutions: 62,
     };
-    let kept = Kept::guarded().expect("memory can be locked");
+    let kept = Kept::guarded(kes_wire::genesis::Network::MAINNET).expect("memory can be locked");
     let mut live = Live {
         vault: Vault::new(rules, kept, Found::nothing()),
         cold,
@@ -93,7 +93,7 @@ impl Live {
             ),
             Request::DropPending {} => self.vault.submit(self.now, &Input::DropPending),
             Request::DropActive {} => self.vault.submit(self.now, &Input::DropActive),
-            Request::ExportVkey {} | Request::Status {} | Request::ConfirmClock {} => {
+            Request::ExportVkey {} | Request::Status {} | Request::ConfirmClock { .. } => {
                 self.vault.exported()
             }
         };

@@ -31,7 +31,7 @@ pub(super) fn kept(bytes: &[u8]) {
         cold_vkey: ColdVerificationKey([6; 32]),
         max_evolutions: 62,
     };
-    if let Ok((_, found)) = Kept::take_back(region, &rules) {
+    if let Ok((_, found)) = Kept::take_back(region, &rules, kes_wire::genesis::Network::MAINNET) {
         let (pending, active) = (found.state.pending.vkey(), &found.state.active);
         assert_eq!(pending.is_some(), found.pending.is_some());
         let is_bundle = matches!(active, Active::Bundle { .. });

@@ -160,7 +160,10 @@ impl World {
             Command::DropActive => self.submit(bug, n, &Input::DropActive),
             Command::ConfirmClock => {
                 let reading = self.agents[n].reading(self.steps);
-                self.agents[n].time.confirm(reading);
+                self.agents[n].time.confirm(
+                    reading,
+                    kes_wire::protocol::control::rotation::TimeSource::Confirmed,
+                );
                 self.now(bug, n);
             }
             Command::Rotate { brought, lower } => self.rotate(bug, n, brought, lower),

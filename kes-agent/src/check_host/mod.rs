@@ -13,6 +13,8 @@ use kes_wire::sys::os;
 use rustix::system::uname;
 use serde::Serialize;
 
+use crate::kept::layout::SlotsRegion;
+
 /// All is well.
 const EXIT_OK: u8 = 0;
 /// There is something to do.
@@ -69,7 +71,7 @@ pub fn look() -> Vec<Finding> {
     let swaps = read("/proc/swaps");
     let variable = |name| std::env::var_os(name).is_some();
     vec![
-        checks::secret_memory(host::try_secret_memory(), &release),
+        checks::secret_memory(SlotsRegion::secret().map(drop), &release),
         checks::lockable_memory(os::locked_memory_limit()),
         checks::descriptor_store(checks::ServiceManager {
             is_systemd: Path::new("/run/systemd/system").exists(),
@@ -83,7 +85,7 @@ pub fn look() -> Vec<Finding> {
             checks::has_swap(&swaps),
         ),
         checks::core_dumps(&read("/proc/sys/kernel/core_pattern")),
-        checks::clock(host::clock_is_synchronised()),
+        checks::clock(os::clock_is_synchronised()),
         checks::landlock(host::landlock_version()),
         checks::seccomp(&read("/proc/sys/kernel/seccomp/actions_avail")),
     ]

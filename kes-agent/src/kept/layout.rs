@@ -137,6 +137,10 @@ fn in_force(head: &[u8; HEAD_BYTES]) -> Result<Option<(u64, &[u8])>, Unreadable>
     if number == 0 {
         return Ok(None);
     }
+    if number == u64::MAX {
+        // No agent lives so long, and there would be no number for the next.
+        return Err(Unreadable::Damaged);
+    }
     let place = &head[place_of(number)..][..RECORD_BYTES];
     let length = u32_at(place_of(number) + 8) as usize;
     if u64_at(place_of(number)) != number

@@ -9,6 +9,7 @@
 pub mod layout;
 pub mod record;
 
+use kes_wire::genesis::Network;
 use kes_wire::period::Evolution;
 use kes_wire::sum6kes::{SIGN_KEY_BYTES, SignKey, VerificationKey};
 use kes_wire::sys::memory::{LockError, SecretBytes};
@@ -60,10 +61,13 @@ pub struct Kept {
     head: Head,
     free: Vec<Cell>,
     kind: RegionKind,
+    network: Network,
 }
 
 /// What was found in a region that was kept.
 pub struct Found {
+    /// Whether there was a record.
+    pub is_blank: bool,
     /// The state.
     pub state: State,
     /// The pending key.
@@ -81,6 +85,7 @@ impl Found {
     #[must_use]
     pub fn nothing() -> Self {
         Self {
+            is_blank: true,
             state: State::new(),
             pending: None,
             active: None,
@@ -102,6 +107,17 @@ pub enum NotUsed {
          forget"
     )]
     OtherSize(u64),
+    /// It holds what a program wrote that has the same layout and says more.
+    #[error(
+        "kept by another version ({0}): upgrade or downgrade again, or stop the service to forget"
+    )]
+    OtherRecord(String),
+    /// It holds keys that evolve by another network's periods: it is left as it is.
+    #[error(
+        "kept for another network (magic {0}): configure the genesis that it was kept with again \
+         and restart, or stop the service to forget"
+    )]
+    OtherNetwork(u32),
     /// It holds another pool's keys: it is left as it is.
     #[error(
         "kept for another pool (cold verification key {0}): configure that pool's cold \
@@ -119,8 +135,9 @@ pub enum NotUsed {
 impl Kept {
     /// Everything fresh: no record, every cell free.
     #[must_use]
-    pub fn fresh(region: SlotsRegion) -> Self {
+    pub fn fresh(region: SlotsRegion, network: Network) -> Self {
         Self {
+            network,
             head: Head::format(region.head),
             free: Cell::numbered(region.cells),
             kind: region.kind,
@@ -131,8 +148,8 @@ impl Kept {
     ///
     /// # Errors
     /// [`LockError`] where it cannot be locked.
-    pub fn guarded() -> Result<Self, LockError> {
-        SlotsRegion::guarded().map(Self::fresh)
+    pub fn guarded(network: Network) -> Result<Self, LockError> {
+        SlotsRegion::guarded().map(|region| Self::fresh(region, network))
     }
 
     /// Takes back a region that was kept, and checks everything in it as if it came from a
@@ -141,7 +158,11 @@ impl Kept {
     /// # Errors
     /// [`NotUsed`], by reason. What was written by a newer program or for another pool is as it
     /// was; what is damaged is wiped.
-    pub fn take_back(region: SlotsRegion, rules: &Rules) -> Result<(Self, Found), NotUsed> {
+    pub fn take_back(
+        region: SlotsRegion,
+        rules: &Rules,
+        network: Network,
+    ) -> Result<(Self, Found), NotUsed> {
         let (head, body) = match Head::read(region.head) {
             Ok(read) => read,
             Err(Unreadable::OtherVersion(version)) => return Err(NotUsed::Newer(version)),
@@ -152,7 +173,9 @@ impl Kept {
         };
         let record = match body.map(|body| Record::from_bytes(&body)).transpose() {
             Ok(record) => record,
-            Err(bad) => {
+            // Its sum is right: somebody has written it so.
+            Err(BadRecord::Unreadable(reason)) => return Err(NotUsed::OtherRecord(reason)),
+            Err(bad @ BadRecord::Contradictory) => {
                 wipe_all(region.cells);
                 return Err(NotUsed::Damaged(bad.to_string()));
             }
@@ -162,10 +185,16 @@ impl Kept {
         {
             return Err(NotUsed::OtherPool(record.cold_vkey));
         }
+        if let Some(record) = &record
+            && record.network != network
+        {
+            return Err(NotUsed::OtherNetwork(record.network.magic));
+        }
         let mut kept = Self {
             head,
             free: Cell::numbered(region.cells),
             kind: region.kind,
+            network,
         };
         let found = kept.find(record, rules);
         kept.wipe_free();
@@ -214,6 +243,7 @@ impl Kept {
             state.active = Active::Empty;
         }
         Found {
+            is_blank: false,
             state,
             pending,
             active,
@@ -243,6 +273,12 @@ impl Kept {
                 Err(damaged.to_string())
             }
         }
+    }
+
+    /// The network by whose periods the keys evolve.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Which kind of memory it is.

@@ -2,6 +2,7 @@
 //! public. CBOR, in version 1 of the layout; `spec/kept-memory.md` specifies it.
 
 use kes_wire::cold::ColdVerificationKey;
+use kes_wire::genesis::Network;
 use kes_wire::opcert::OpCert;
 use kes_wire::period::Evolution;
 use kes_wire::protocol::control::rotation::TimeSource;
@@ -21,6 +22,8 @@ pub type CellNumber = u8;
 pub struct Record {
     /// The cold key of the pool whose keys these are.
     pub cold_vkey: ColdVerificationKey,
+    /// The network by whose periods they evolve.
+    pub network: Network,
     /// The state.
     pub state: State,
     /// The cell of the pending key, where there is one.
@@ -68,6 +71,25 @@ struct Body {
     tombstone: Option<TombstoneBody>,
     #[n(6)]
     anchor: Option<AnchorBody>,
+    #[n(7)]
+    network: NetworkBody,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct NetworkBody {
+    #[n(0)]
+    magic: u32,
+    #[n(1)]
+    slots_per_kes_period: u64,
+    #[n(2)]
+    slot_length_ns: u64,
+    #[n(3)]
+    max_evolutions: u32,
+    #[n(4)]
+    shelley_start_slot: u64,
+    #[n(5)]
+    shelley_start_time: UnixTime,
 }
 
 #[derive(Encode, Decode)]
@@ -177,6 +199,14 @@ impl Record {
                 boot: kept.anchor.boot.0,
                 source: kept.anchor.source,
             }),
+            network: NetworkBody {
+                magic: self.network.magic,
+                slots_per_kes_period: self.network.slots_per_kes_period,
+                slot_length_ns: self.network.slot_length_ns,
+                max_evolutions: self.network.max_evolutions,
+                shelley_start_slot: self.network.shelley_start_slot,
+                shelley_start_time: self.network.shelley_start_time,
+            },
         };
         minicbor::to_vec(body).map_err(|error| BadRecord::Unreadable(error.to_string()))
     }
@@ -195,6 +225,14 @@ impl Record {
         }
         Ok(Self {
             cold_vkey: body.cold_vkey,
+            network: Network {
+                magic: body.network.magic,
+                slots_per_kes_period: body.network.slots_per_kes_period,
+                slot_length_ns: body.network.slot_length_ns,
+                max_evolutions: body.network.max_evolutions,
+                shelley_start_slot: body.network.shelley_start_slot,
+                shelley_start_time: body.network.shelley_start_time,
+            },
             state: State {
                 pending,
                 active,
@@ -378,6 +416,14 @@ pub(super) mod tests {
         ];
         let join = |((pending, pending_cell), (active, active_cell))| Record {
             cold_vkey: ColdVerificationKey([6; 32]),
+            network: Network {
+                magic: u32::MAX,
+                slots_per_kes_period: u64::MAX,
+                slot_length_ns: u64::MAX,
+                max_evolutions: u32::MAX,
+                shelley_start_slot: u64::MAX,
+                shelley_start_time: UnixTime(u64::MAX),
+            },
             state: State {
                 pending,
                 active,

@@ -7,11 +7,11 @@
 //! reaches beyond this host (sockets of other families), loads code (executable mappings, `bpf`,
 //! modules), changes who the process is, or lifts a protection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
+    SeccompFilter, SeccompRule, sock_filter,
 };
 
 /// Calls that may be made with any arguments.
@@ -134,11 +134,69 @@ const OLDER: &[i64] = &[
 const OLDER: &[i64] = &[];
 
 /// Compiles the filter. It is for this process: it holds its number.
+///
+/// The free calls stand before the rest, as the few runs of numbers that they are: the kernel
+/// compiles the filter and tries it on every number while the agent starts.
 pub(super) fn filter() -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for &call in FREE.iter().chain(OLDER) {
-        rules.insert(call, Vec::new());
+    let mut filter = free();
+    filter.extend(others()?);
+    Ok(filter)
+}
+
+/// Lets the free calls through; what is none of them, or is made by another architecture's rules,
+/// goes on to what follows.
+fn free() -> BpfProgram {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const JUMP: u32 = libc::BPF_JMP | libc::BPF_K;
+    let instruction = |code: u32, k: u32, jt: usize, jf: usize| sock_filter {
+        code: u16::try_from(code).expect("codes are small"),
+        // A jump too far would be a filter that lets through what it must not.
+        jt: u8::try_from(jt).expect("the free calls are few runs"),
+        jf: u8::try_from(jf).expect("the free calls are few runs"),
+        k,
+    };
+    let runs = runs(FREE.iter().chain(OLDER).copied());
+    // Three instructions each: below it? beyond it? else it is free.
+    let length = 3 * runs.len();
+    let mut program = vec![
+        // struct seccomp_data: the number at 0, the architecture at 4.
+        instruction(LOAD, 4, 0, 0),
+        instruction(JUMP | libc::BPF_JEQ, ARCHITECTURE, 0, 1 + length),
+        instruction(LOAD, 0, 0, 0),
+    ];
+    for (at, (first, last)) in runs.into_iter().enumerate() {
+        let to_end = length - 3 * at - 1;
+        program.extend([
+            instruction(JUMP | libc::BPF_JGE, first, 0, to_end),
+            instruction(JUMP | libc::BPF_JGT, last, 1, 0),
+            instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ]);
     }
+    program
+}
+
+/// `AUDIT_ARCH_...` of `linux/audit.h`, as the kernel says what a call was made by.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// The runs of numbers without a gap, each by its first and last, in their order.
+fn runs(calls: impl Iterator<Item = i64>) -> Vec<(u32, u32)> {
+    let numbers: BTreeSet<u32> = calls.filter_map(|call| call.try_into().ok()).collect();
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            Some(_) | None => runs.push((number, number)),
+        }
+    }
+    runs
+}
+
+/// The calls that are limited, and the answer to all that are on no list.
+fn others() -> Result<BpfProgram, BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for (call, conditions) in limited() {
         let conditions: Result<Vec<_>, _> = conditions
             .into_iter()
@@ -227,4 +285,52 @@ fn has(argument: u8, bits: u64) -> Result<SeccompCondition, BackendError> {
 fn lacks(argument: u8, bits: u64) -> Result<SeccompCondition, BackendError> {
     let masked = SeccompCmpOp::MaskedEq(bits);
     SeccompCondition::new(argument, SeccompCmpArgLen::Qword, masked, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would do with a call, by the filter's rules (`bpf(4)`'s classic machine, as
+    /// far as the free part uses it). `None`: it goes on.
+    fn answer(program: &BpfProgram, architecture: u32, number: u32) -> Option<u32> {
+        let mut accumulator = 0;
+        let mut at = 0;
+        while let Some(sock_filter { code, jt, jf, k }) = program.get(at).cloned() {
+            let jump = |holds: bool| usize::from(if holds { jt } else { jf });
+            at += 1;
+            match u32::from(code) {
+                0x20 => accumulator = if k == 4 { architecture } else { number },
+                0x15 => at += jump(accumulator == k),
+                0x35 => at += jump(accumulator >= k),
+                0x25 => at += jump(accumulator > k),
+                0x06 => return Some(k),
+                other => panic!("an instruction {other:#x}"),
+            }
+        }
+        assert_eq!(
+            at,
+            program.len(),
+            "it goes on at the first instruction after"
+        );
+        None
+    }
+
+    #[test]
+    fn exactly_the_free_calls_are_let_through_and_only_by_this_architecture() {
+        let program = free();
+        for number in 0..2_000 {
+            let is_free = FREE
+                .iter()
+                .chain(OLDER)
+                .any(|&call| call == i64::from(number));
+            let expected = is_free.then_some(libc::SECCOMP_RET_ALLOW);
+            assert_eq!(answer(&program, ARCHITECTURE, number), expected, "{number}");
+            // 32-bit x86, whose numbers mean other calls.
+            assert_eq!(answer(&program, 0x4000_0003, number), None, "{number}");
+            // x32, whose numbers have this bit.
+            assert_eq!(answer(&program, ARCHITECTURE, 0x4000_0000 | number), None);
+        }
+        assert!(filter().unwrap().len() < 400);
+    }
 }

@@ -127,6 +127,8 @@ fn missing(name: &str, why: impl Into<String>) -> Protection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::layout::SlotsRegion;
+    use kes_wire::sys::os::clock_is_synchronised;
     use std::fs::{self, File};
     use std::io::{self, ErrorKind, Read, Write};
     use std::net::{TcpListener, UdpSocket};
@@ -196,13 +198,19 @@ mod tests {
 
     #[test]
     fn what_the_agent_needs_goes_on() {
+        let is_synchronised = clock_is_synchronised();
         let _ = inside(&Reach::default(), || {
             // A thread, a pair of sockets, randomness, locked memory, a stack for secrets.
             std::thread::spawn(|| ()).join().unwrap();
             std::os::unix::net::UnixStream::pair().unwrap();
             kes_wire::sys::memory::LockedBytes::<608>::random().unwrap();
             kes_wire::sys::stack::run(|| ()).unwrap();
-            kes_wire::sys::host::clock_is_synchronised().unwrap();
+            assert_eq!(clock_is_synchronised(), is_synchronised);
+            // Memory that the service manager gives back.
+            if let Ok((fresh, fd)) = SlotsRegion::secret() {
+                drop(fresh);
+                assert!(SlotsRegion::adopt(&fd).is_ok());
+            }
         });
     }
 

@@ -22,6 +22,7 @@
 mod active;
 mod certificate;
 mod counters;
+mod peer_answers;
 mod peers;
 mod pending;
 mod served;
@@ -42,7 +43,7 @@ use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 
 pub use certificate::Phase;
-pub use peers::{Awaits, Declined, FUTURE_TOLERANCE, PeerAnswer};
+pub use peer_answers::{Awaits, Declined, FUTURE_TOLERANCE, PeerAnswer};
 pub use served::{Served, Withheld};
 
 /// What is fixed when the agent starts.

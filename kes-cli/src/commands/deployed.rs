@@ -54,7 +54,7 @@ pub(crate) async fn carry_out(
             let next = "stop the agent: its key is gone then, and nodes that hold it keep it";
             return Ok(Err(unsupported(client, "drop the active key", next)));
         }
-        Request::ConfirmClock {} => {
+        Request::ConfirmClock { .. } => {
             let next = "nothing: that agent always acts by the machine's clock";
             return Ok(Err(unsupported(
                 client,

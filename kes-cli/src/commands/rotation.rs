@@ -8,9 +8,10 @@ use kes_wire::protocol::control::rotation::{
     ActiveStatus, IfPending, ImportedOpCert, OpCertStatus, PendingStatus, Request, Status,
 };
 use kes_wire::sum6kes::VerificationKey;
+use kes_wire::sys::os;
 
 use super::{Done, Outcome, call, deployed};
-use crate::arguments::{Activate, Agent, ExportVerkey, ImportOpcert, Insist, Keygen};
+use crate::arguments::{Activate, Agent, ConfirmClock, ExportVerkey, ImportOpcert, Insist, Keygen};
 use crate::failure::Failure;
 use crate::output::Report;
 use crate::words::{fingerprint, relative};
@@ -266,8 +267,16 @@ pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
 }
 
 /// `kes-cli confirm-clock`
-pub(crate) fn confirm_clock(args: &Agent) -> Result<Report, Failure> {
-    let Outcome::Ours(done) = call(args, &Request::ConfirmClock {})? else {
+pub(crate) fn confirm_clock(args: &ConfirmClock) -> Result<Report, Failure> {
+    let synchronised = args.if_synchronised;
+    if synchronised && !os::clock_is_synchronised() {
+        return Ok(Report::new(false)
+            .line(
+                "The kernel does not call this machine's clock synchronised: nothing is confirmed.",
+            )
+            .field("synchronised", false));
+    }
+    let Outcome::Ours(done) = call(&args.agent, &Request::ConfirmClock { synchronised })? else {
         return Err(Failure::contradiction());
     };
     let status = &done.status;
@@ -276,6 +285,7 @@ pub(crate) fn confirm_clock(args: &Agent) -> Result<Report, Failure> {
             "The agent's time is the machine's: {}, in KES period {}.",
             status.now, status.current_period
         ))
+        .field("synchronised", synchronised)
         .field("now", status.now)
         .field("current_period", status.current_period)
         .notes(done.notes))

@@ -10,7 +10,7 @@ use core::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::state::KesInfo;
+use super::state::{ForgingState, KesInfo};
 use crate::opcert::OutOfPeriod;
 use crate::period::KesPeriod;
 use crate::protocol::stamp::Stamp;
@@ -92,6 +92,11 @@ pub enum Event {
         /// The first period in which its certificate is not valid any more.
         expiry: KesPeriod,
     },
+    /// Another of the five states holds from now on.
+    State {
+        /// Which.
+        state: ForgingState,
+    },
     /// Memory could not be locked, so that something was not prepared. It is tried again.
     CannotLock {
         /// What the operator has to change.
@@ -121,6 +126,7 @@ impl Event {
                 "Forge.StateInfo.StateInfo"
             }
             Self::ReceivedAgain { .. } => "HotKey.ReceivedAgain",
+            Self::State { .. } => "HotKey.State",
             Self::CannotLock { .. } => "HotKey.CannotLock",
         }
     }
@@ -193,6 +199,7 @@ impl fmt::Display for Event {
                 "the key is spent: its certificate expired with the start of period {expiry}; \
                  rotate the key"
             ),
+            Self::State { state } => write!(f, "state: {state}"),
             Self::CannotLock { reason } => reason.fmt(f),
             Self::Stopped => f.write_str("stopped: every key is wiped"),
         }

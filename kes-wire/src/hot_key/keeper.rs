@@ -3,15 +3,15 @@
 //! No socket and no clock: messages and the time are arguments. It is the one owner of everything
 //! that can evolve.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Shared;
 use super::content::{Absence, Content, Signing};
 use super::event::{Decline, EXPIRY_WARNING_PERIODS, Event};
 use super::stage::Stage;
-use super::state::KesInfo;
+use super::state::{ForgingState, KesInfo};
 use crate::cold::ColdVerificationKey;
 use crate::genesis::Network;
 use crate::opcert::{OpCert, OutOfPeriod};
@@ -33,12 +33,24 @@ pub(super) struct Keeper {
     held: Option<Source>,
     /// A key that was accepted and has no stage yet.
     incoming: Option<Source>,
+    made: Vec<Made>,
     /// The newest certificate accepted. A drop forgets it.
     newest: Option<OpCert>,
     /// The last stamp on this connection.
     last_stamp: Option<Stamp>,
     /// What the events have told of.
     told: Option<Told>,
+    told_state: Option<ForgingState>,
+}
+
+/// The memory of a stage and what signs in it. Whoever uses a stage last, a forging thread
+/// perhaps, drops and so wipes it; the memory is given back here, so that no forging thread has to
+/// deal with the allocator.
+struct Made {
+    stage: Weak<Stage<Content>>,
+    signing: Option<Weak<Signing>>,
+    /// Nobody had it any more when it was looked at last.
+    is_over: bool,
 }
 
 /// A key that stages are made of.
@@ -69,9 +81,11 @@ impl Keeper {
             cells: CellPool::new()?,
             held: None,
             incoming: None,
+            made: Vec::new(),
             newest: None,
             last_stamp: None,
             told: None,
+            told_state: None,
         })
     }
 
@@ -80,12 +94,14 @@ impl Keeper {
         self.last_stamp = None;
         self.shared.is_connected.store(true, Ordering::Relaxed);
         self.shared.tell(event);
+        self.tell_state();
     }
 
     /// The connection has ended. The key is kept.
     pub(super) fn disconnected(&mut self, event: Event) {
         self.shared.is_connected.store(false, Ordering::Relaxed);
         self.shared.tell(event);
+        self.tell_state();
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -109,6 +125,7 @@ impl Keeper {
             ServiceMessage::Dropped { .. } => {
                 self.let_everything_go(Absence::Dropped);
                 self.shared.tell(Event::DroppedKey);
+                self.tell_state();
                 ServiceResult::Ok
             }
             ServiceMessage::Key(received) => self.receive_key(received, now),
@@ -197,11 +214,13 @@ impl Keeper {
     /// asked for now, the next stage is prepared, and what is past its grace is let go. Gives the
     /// moment at which it is to be called again at the latest.
     pub(super) fn settle(&mut self, now: UnixTime) -> UnixTime {
+        self.give_back();
         loop {
             match self.step(now) {
                 Ok(Step::Again) => {}
                 Ok(Step::Wait(until)) => {
                     self.tell_what_signs();
+                    self.tell_state();
                     return until;
                 }
                 Err(reason) => {
@@ -235,6 +254,7 @@ impl Keeper {
                 if now < let_go {
                     return Ok(Step::Wait(let_go));
                 }
+                let next = self.made(next);
                 shared.stages.put_if(&seen, next);
             }
             (content, Some(next)) => {
@@ -278,6 +298,7 @@ impl Keeper {
         };
         let placed = if let Some(period) = signs_now {
             let stage = self.stage_of_incoming(period)?;
+            let stage = self.made(stage);
             self.shared.stages.put_if(seen, stage)
         } else if first == following(seen.period) && matches!(seen.content, Content::Key(_)) {
             let next = self.stage_of_incoming(first)?;
@@ -287,8 +308,9 @@ impl Keeper {
             let stage = Stage {
                 period: KesPeriod(0),
                 content: Content::Nothing(Absence::StartsLater(first)),
-                next: Some(Arc::new(next)),
+                next: Some(self.made(next)),
             };
+            let stage = self.made(stage);
             self.shared.stages.put_if(seen, stage)
         } else {
             self.show_waiting();
@@ -303,13 +325,37 @@ impl Keeper {
     }
 
     /// Prepares `next` as what comes after the stage that was seen.
-    fn follow_up(&self, seen: &Arc<Stage<Content>>, next: Stage<Content>) -> bool {
+    fn follow_up(&mut self, seen: &Arc<Stage<Content>>, next: Stage<Content>) -> bool {
         let stage = Stage {
             period: seen.period,
             content: seen.content.clone(),
-            next: Some(Arc::new(next)),
+            next: Some(self.made(next)),
         };
+        let stage = self.made(stage);
         self.shared.stages.put_if(seen, stage)
+    }
+
+    fn made(&mut self, stage: Stage<Content>) -> Arc<Stage<Content>> {
+        let stage = Arc::new(stage);
+        self.made.push(Made {
+            stage: Arc::downgrade(&stage),
+            signing: match &stage.content {
+                Content::Key(signing) => Some(Arc::downgrade(signing)),
+                Content::Nothing(_) => None,
+            },
+            is_over: false,
+        });
+        stage
+    }
+
+    /// Gives back the memory of what nobody uses any more. What has only just become so waits for
+    /// the next time: its last user may still be at it.
+    fn give_back(&mut self) {
+        self.made.retain_mut(|made| {
+            let signs = made.signing.as_ref().map_or(0, Weak::strong_count);
+            let is_over = signs == 0 && made.stage.strong_count() == 0;
+            !(core::mem::replace(&mut made.is_over, is_over) && is_over)
+        });
     }
 
     fn stage_of_held(&mut self, period: KesPeriod) -> Result<Stage<Content>, LockError> {
@@ -329,11 +375,12 @@ impl Keeper {
     }
 
     fn let_everything_go(&mut self, why: Absence) {
-        self.shared.stages.put(Stage {
+        let nothing = self.made(Stage {
             period: KesPeriod(0),
             content: Content::Nothing(why),
             next: None,
         });
+        self.shared.stages.put(nothing);
         self.held = None;
         self.incoming = None;
         self.newest = None;
@@ -345,6 +392,7 @@ impl Keeper {
     pub(super) fn stop(&mut self) {
         self.shared.is_connected.store(false, Ordering::Relaxed);
         self.let_everything_go(Absence::Stopped);
+        self.tell_state();
         self.shared.tell(Event::Stopped);
     }
 
@@ -358,6 +406,13 @@ impl Keeper {
             )
         });
         self.shared.waiting.store(waiting.map(Arc::new));
+    }
+
+    fn tell_state(&mut self) {
+        let state = self.shared.state(&self.shared.stages.present().content);
+        if self.told_state.replace(state) != Some(state) {
+            self.shared.tell(Event::State { state });
+        }
     }
 
     fn tell_what_signs(&mut self) {
@@ -465,3 +520,7 @@ fn following(period: KesPeriod) -> KesPeriod {
 #[cfg(test)]
 #[path = "keeper_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "keeper_properties.rs"]
+mod properties;

@@ -309,15 +309,14 @@ impl HotKey {
             }
             Content::Key(_) | Content::Nothing(_) => None,
         });
-        let is_connected = self.shared.is_connected.load(Ordering::Relaxed);
         Status {
-            state: ForgingState::new(is_connected, signing.is_some()),
+            state: self.shared.state(&stage.content),
             key: signing.map(|signing| signing.info(network)),
             waiting: next.or_else(|| self.shared.waiting.load().as_deref().copied()),
         }
     }
 
-    /// The events from now on. A subscriber that falls 1024 events behind is let go: its channel
+    /// The events from now on, [`Event::State`] among them. A subscriber that falls 1024 events behind is let go: its channel
     /// ends.
     #[must_use]
     pub fn subscribe(&self) -> mpsc::Receiver<Event> {
@@ -341,6 +340,11 @@ impl HotKey {
 }
 
 impl Shared {
+    fn state(&self, content: &Content) -> ForgingState {
+        let is_connected = self.is_connected.load(Ordering::Relaxed);
+        ForgingState::new(is_connected, matches!(content, Content::Key(_)))
+    }
+
     fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
         self.listeners
             .lock()

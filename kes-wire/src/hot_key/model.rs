@@ -35,6 +35,10 @@ mod sync {
     }
 }
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the point of it: the same source over other types"
+)]
 #[path = "stage.rs"]
 mod stage;
 
@@ -184,7 +188,7 @@ fn a_turn_against_preparation() {
     if seen.period == KesPeriod(1) {
         let next = stage(2, memory.signer('b', 2), None);
         let with_next = stage(1, seen.content.clone(), Some(next));
-        stages.put_if(&seen, with_next);
+        stages.put_if(&seen, Arc::new(with_next));
     }
     drop(seen);
     // And the grace ends.
@@ -225,7 +229,7 @@ fn a_turn_against_a_swap() {
             }
             _ => stage(2, memory.signer('b', 2), None),
         };
-        if stages.put_if(&seen, new) {
+        if stages.put_if(&seen, Arc::new(new)) {
             break;
         }
     }
@@ -249,7 +253,7 @@ fn a_turn_against_a_drop() {
             }
         })
     };
-    stages.put(stage(0, None, None));
+    stages.put(Arc::new(stage(0, None, None)));
     assert_eq!((request(&stages, 1), request(&stages, 2)), (None, None));
     forging.join().unwrap();
     assert_eq!((request(&stages, 1), request(&stages, 2)), (None, None));

@@ -51,13 +51,13 @@ impl<C> Turnstile<C> {
     }
 
     /// Puts a stage there, whatever stands there.
-    pub(super) fn put(&self, stage: Stage<C>) {
-        self.0.put(Arc::new(stage));
+    pub(super) fn put(&self, stage: Arc<Stage<C>>) {
+        self.0.put(stage);
     }
 
     /// Puts a stage there if what stands there is still `seen`.
-    pub(super) fn put_if(&self, seen: &Arc<Stage<C>>, stage: Stage<C>) -> bool {
-        self.0.put_if(seen, Arc::new(stage))
+    pub(super) fn put_if(&self, seen: &Arc<Stage<C>>, stage: Arc<Stage<C>>) -> bool {
+        self.0.put_if(seen, stage)
     }
 
     /// Turns from `seen` to the stage after it, if what stands there is still `seen`.

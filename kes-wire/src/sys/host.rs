@@ -1,10 +1,8 @@
-//! What this host offers: calls of the kernel that are tried, and descriptors that are inherited.
+//! What this host offers, and what it tells of a peer and of inherited descriptors.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::null;
-
-use rustix::mm::{MapFlags, ProtFlags};
 
 /// Marks every descriptor from 3 on as close-on-exec (`close_range(2)`, Linux 5.11), those of
 /// whoever started this process too.
@@ -35,55 +33,6 @@ pub fn landlock_version() -> io::Result<i64> {
     let version =
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null::<u8>(), 0, VERSION) };
     outcome(version)
-}
-
-/// Tries what secret memory needs: a page of `memfd_secret(2)` that is mapped, written and read.
-///
-/// # Errors
-/// ENOSYS where the kernel does not have it or it is off (`secretmem.enable=1`), EPERM where a
-/// filter refuses it, EAGAIN or ENOMEM where RLIMIT_MEMLOCK leaves no room.
-pub fn try_secret_memory() -> io::Result<()> {
-    const BYTES: usize = 4096;
-    // SAFETY: the call takes one number.
-    let fd = outcome(unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) })?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    rustix::fs::ftruncate(&fd, BYTES as u64)?;
-    let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping where the kernel chooses can overlap nothing that is in use.
-    let page = unsafe {
-        rustix::mm::mmap(
-            std::ptr::null_mut(),
-            BYTES,
-            access,
-            MapFlags::SHARED,
-            &fd,
-            0,
-        )
-    }?;
-    // SAFETY: the mapping is of BYTES bytes, writable, and ours alone; touching it is what shows
-    // that the kernel has a page for it.
-    unsafe { page.cast::<u8>().write_volatile(1) };
-    // SAFETY: the mapping was made above, has this length, and is not used any more.
-    unsafe { rustix::mm::munmap(page, BYTES) }?;
-    Ok(())
-}
-
-/// Whether the kernel calls the clock synchronised (`adjtimex(2)`, as NTP daemons tell it).
-///
-/// # Errors
-/// What the system says.
-pub fn clock_is_synchronised() -> io::Result<bool> {
-    // SAFETY: the structure is of numbers alone, for all of which zero is a value; `modes` of zero
-    // asks and changes nothing.
-    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a whole structure that lives throughout the call.
-    let state = unsafe { libc::adjtimex(&raw mut clock) };
-    if state < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(state != libc::TIME_ERROR && clock.status & libc::STA_UNSYNC == 0)
 }
 
 /// All supplementary groups of the process at the other end of a Unix stream socket, as they were
@@ -180,12 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tried_either_works_or_says_why_not() {
-        // Which of them this kernel has is not ours to say; neither may crash.
+    fn landlock_has_a_version_or_is_not_there() {
         if let Ok(version) = landlock_version() {
             assert!(version >= 1);
         }
-        let _ = try_secret_memory();
-        clock_is_synchronised().unwrap();
     }
 }

@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kes_summed_ed25519::kes::Sum6Kes;
 use kes_summed_ed25519::traits::KesSk;
@@ -12,8 +12,9 @@ use kes_wire::hot_key::Event;
 use kes_wire::period::{Evolution, KesPeriod};
 use kes_wire::sum6kes::{EVOLUTIONS, SignKey};
 
-use super::super::measure::{median, nanoseconds};
+use super::super::measure::median;
 use super::super::report::{Goal, Report, Row};
+use super::scheduler::Stopwatch;
 use super::{MESSAGE, Node, PERIOD, plots};
 
 /// Keys that are followed from evolution 0 to 63.
@@ -22,7 +23,7 @@ const BOUNDARIES: usize = EVOLUTIONS as usize - 1;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// For each boundary, how long its first signature took beyond a plain one, in microseconds, in
-/// every life.
+/// every life in which the scheduler did not interrupt it.
 pub(super) type HeldUp = Vec<Vec<f64>>;
 
 pub(super) fn measure(report: &mut Report) {
@@ -65,16 +66,13 @@ pub(super) fn measure(report: &mut Report) {
     plots::boundaries(&ours, &locked, &summed);
 }
 
-/// The median of some plain signatures.
-fn plain(mut sign: impl FnMut()) -> f64 {
-    median((0..9).map(|_| time(&mut sign)).collect())
-}
-
-/// In microseconds.
-fn time(mut work: impl FnMut()) -> f64 {
-    let begin = Instant::now();
-    work();
-    nanoseconds(begin.elapsed()) / 1e3
+/// What `turn` takes beyond the median of some plain signatures, in microseconds; `None` where the
+/// scheduler interrupted it.
+fn beyond(mut plain: impl FnMut(), turn: impl FnOnce()) -> Option<f64> {
+    let mut watch = Stopwatch::new(0.0);
+    let usual: Vec<f64> = (0..9).filter_map(|_| watch.time(&mut plain)).collect();
+    let took = watch.time(turn)?;
+    (!usual.is_empty()).then(|| took - median(usual))
 }
 
 fn hot_key_life(node: &mut Node, held_up: &mut HeldUp) {
@@ -87,8 +85,7 @@ fn hot_key_life(node: &mut Node, held_up: &mut HeldUp) {
         black_box(node.hot_key.sign(KesPeriod(period), &MESSAGE)).unwrap();
     };
     for (period, held_up) in (PERIOD..).zip(held_up) {
-        let usual = plain(|| sign(period));
-        held_up.push(time(|| sign(period + 1)) - usual);
+        held_up.extend(beyond(|| sign(period), || sign(period + 1)));
         node.turn_to(period + 1);
         // The stage after is prepared when this is told.
         let is_told = |event: &Event| match event {
@@ -109,8 +106,7 @@ fn sign_key_life(held_up: &mut HeldUp) {
         black_box(key.sign(&MESSAGE)).unwrap();
     };
     for (evolution, held_up) in (0..).zip(held_up) {
-        let usual = plain(|| sign(evolution));
-        held_up.push(time(|| sign(evolution + 1)) - usual);
+        held_up.extend(beyond(|| sign(evolution), || sign(evolution + 1)));
     }
 }
 
@@ -120,14 +116,14 @@ fn summed_life(held_up: &mut HeldUp) {
     let (key, _) = Sum6Kes::keygen(&mut buffer, &mut seed);
     let key = Mutex::new(key);
     for held_up in held_up {
-        let usual = plain(|| {
+        let plain = || {
             black_box(key.lock().unwrap().sign(&MESSAGE));
-        });
-        let turn = time(|| {
+        };
+        let turn = || {
             let mut key = key.lock().unwrap();
             key.update().unwrap();
             black_box(key.sign(&MESSAGE));
-        });
-        held_up.push(turn - usual);
+        };
+        held_up.extend(beyond(plain, turn));
     }
 }

@@ -98,12 +98,14 @@ fn draw(file: &str, title: &str, abscissa: &str, ordinate: &str, series: &[Serie
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..last, (low * 0.8..high * 1.25).log_scale())
+        .build_cartesian_2d(0.0..last, (low * 0.8..high * 4.0).log_scale())
         .unwrap();
     chart
         .configure_mesh()
         .x_desc(abscissa)
         .y_desc(ordinate)
+        .x_label_formatter(&|x| format!("{x}"))
+        .y_label_formatter(&|y| format!("{y}"))
         .light_line_style(WHITE)
         .draw()
         .unwrap();

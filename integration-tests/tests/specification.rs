@@ -1,0 +1,130 @@
+//! The specification: every numbered requirement names the test that holds it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// More requirements without a test than this are too many.
+const MOST_UNTESTED: usize = 5;
+
+const TABLE: &str = "requirements.md";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The ids that a text defines, in order: `**[HS-1]**`.
+fn defined(text: &str) -> Vec<String> {
+    text.split("**[")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("]**"))
+        .map(|(id, _)| id.to_owned())
+        .collect()
+}
+
+/// The table's rows: the id and what holds it.
+fn rows(table: &str) -> Vec<(String, String)> {
+    table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .filter_map(|row| row.split_once(" | "))
+        .filter(|(id, _)| !["requirement", "---"].contains(id))
+        .map(|(id, test)| (id.to_owned(), test.trim_matches('`').to_owned()))
+        .collect()
+}
+
+/// Whether the source has this function and the attribute of a test shortly before it.
+fn has_test(source: &str, function: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let head = format!("fn {function}(");
+    let is_attribute = |line: &&&str| line.starts_with("#[") || line.starts_with("//");
+    lines.iter().enumerate().any(|(at, line)| {
+        let named = line.strip_prefix("async ").unwrap_or(line);
+        named.starts_with(&head)
+            && lines[..at]
+                .iter()
+                .rev()
+                .take_while(is_attribute)
+                .any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
+}
+
+/// What is wrong with a table, and the requirements that no test holds.
+fn compare(ids: &[String], rows: &[(String, String)]) -> (Vec<String>, Vec<String>) {
+    let (mut wrong, mut untested) = (Vec::new(), Vec::new());
+    let known: BTreeSet<&String> = ids.iter().collect();
+    if known.len() != ids.len() {
+        wrong.push("an id is defined twice".to_owned());
+    }
+    let table: BTreeMap<&String, &String> = rows.iter().map(|(id, test)| (id, test)).collect();
+    if table.len() != rows.len() {
+        wrong.push("an id has two rows".to_owned());
+    }
+    wrong.extend(
+        known
+            .iter()
+            .filter(|id| !table.contains_key(*id))
+            .map(|id| format!("{id} has no row")),
+    );
+    for (id, test) in table {
+        if !known.contains(id) {
+            wrong.push(format!("the row {id} has no requirement"));
+        }
+        if test.starts_with("none: ") {
+            untested.push(format!("{id} {test}"));
+            continue;
+        }
+        let is_there = test.split_once("::").is_some_and(|(file, function)| {
+            fs::read_to_string(root().join(file)).is_ok_and(|source| has_test(&source, function))
+        });
+        if !is_there {
+            wrong.push(format!("{id}: there is no test {test}"));
+        }
+    }
+    (wrong, untested)
+}
+
+#[test]
+fn every_requirement_names_a_test_that_exists() {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(root().join("spec")).unwrap() {
+        let path = entry.unwrap().path();
+        let is_text = path.extension().is_some_and(|extension| extension == "md");
+        if is_text && !path.ends_with(TABLE) {
+            ids.extend(defined(&fs::read_to_string(path).unwrap()));
+        }
+    }
+    let table = fs::read_to_string(root().join("spec").join(TABLE)).unwrap();
+    assert!(!ids.is_empty(), "no requirement was found");
+    let (wrong, untested) = compare(&ids, &rows(&table));
+    println!(
+        "{} requirements, {} without a test:",
+        ids.len(),
+        untested.len()
+    );
+    untested.iter().for_each(|line| println!("  {line}"));
+    assert!(wrong.is_empty(), "spec/{TABLE}:\n{}", wrong.join("\n"));
+    assert!(untested.len() <= MOST_UNTESTED, "too many without a test");
+}
+
+#[test]
+fn a_table_that_is_wrong_is_found() {
+    let ids = defined("**[A-1]** x **[A-2]** y");
+    let here = "integration-tests/tests/specification.rs";
+    let test = format!("{here}::a_table_that_is_wrong_is_found");
+    let row = |id: &str, test: &str| (id.to_owned(), test.to_owned());
+    let wrong = |rows: &[(String, String)]| compare(&ids, rows).0.len();
+    assert_eq!(
+        wrong(&[row("A-1", &test), row("A-2", "none: it is a rule")]),
+        0
+    );
+    assert_eq!(wrong(&[row("A-1", &test)]), 1, "a missing row");
+    let further = [row("A-1", &test), row("A-2", &test), row("A-3", &test)];
+    assert_eq!(wrong(&further), 1, "a row without a requirement");
+    let helper = format!("{here}::compare");
+    let no_test = [row("A-1", &test), row("A-2", &helper)];
+    assert_eq!(wrong(&no_test), 1, "a function that is no test");
+    let no_file = [row("A-1", &test), row("A-2", "nowhere.rs::nothing")];
+    assert_eq!(wrong(&no_file), 1, "a file that is not there");
+}
