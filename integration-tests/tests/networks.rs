@@ -319,9 +319,13 @@ impl Run {
     fn all_have_the_key_of(&self, n: usize, now: u64) {
         wait("agreement on the newest", || {
             let newest = self.newest();
-            let Some(wanted @ Served::Key { .. }) = newest[n] else {
+            let Some(wanted @ Served::Key { opcert, .. }) = newest[n] else {
                 return false;
             };
+            // Before the node has heard of the install, all may agree on the key before it.
+            if opcert.counter != self.counter {
+                return false;
+            }
             newest
                 .iter()
                 .all(|held| held.is_some_and(|held| content(held) == content(wanted)))
