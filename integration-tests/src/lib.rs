@@ -1,6 +1,7 @@
 //! What the whole-system tests share.
 
 pub mod for_tests;
+pub mod fuzzed;
 pub mod kept;
 pub mod key_secrets;
 pub mod link;

@@ -25,7 +25,7 @@ use crate::state::{State, Tombstone};
 const MOST_BYTES: usize = 4096;
 
 /// The marks of one cold key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
     /// Whose they are.
@@ -39,7 +39,7 @@ pub struct Marks {
 }
 
 /// A drop, as it stands in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptTombstone {
     /// When, in microseconds since 1970.

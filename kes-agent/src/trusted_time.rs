@@ -30,7 +30,7 @@ pub struct Reading {
 }
 
 /// A wall time that is trusted, and when on the boot clock it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Anchor {
     /// The wall time.
     pub wall: UnixTime,
@@ -70,7 +70,7 @@ pub struct Believed {
 }
 
 /// The rule's state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TrustedTime {
     mode: ClockMode,
     anchor: Option<Anchor>,

@@ -17,7 +17,7 @@ use kes_wire::protocol::control::rotation::ClockMode;
 use kes_wire::unix_time::UnixTime;
 
 use access::{AccessError, ConnectionLimits, SocketAccess, SocketSettings};
-use arguments::RunArguments;
+pub use arguments::RunArguments;
 use file::FileSettings;
 use levels::{LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
