@@ -300,7 +300,7 @@ fn clock(out: &mut Exposition, status: &Status) {
         ),
         (
             "clock_synchronised",
-            "Whether the kernel calls the wall clock synchronised.",
+            "Whether the agent itself hears from the kernel that the wall clock is synchronised; under the packaged units it cannot ask.",
             clock.synchronised,
         ),
         (

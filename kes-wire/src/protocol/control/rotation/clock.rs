@@ -58,7 +58,8 @@ pub struct ClockStatus {
     /// What the wall clock says.
     #[n(2)]
     pub wall_clock: UnixTime,
-    /// Whether the kernel calls it synchronised now.
+    /// Whether the agent hears from the kernel that it is synchronised. In a sandbox that forbids the
+    /// question this is always false; [`source`](Self::source) says what the time rests on.
     #[n(3)]
     pub synchronised: bool,
     /// How far the wall clock is ahead of the agent's time, in microseconds.
