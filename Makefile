@@ -36,7 +36,7 @@ test: test-programs ## Run all tests
 # tested otherwise, and those that are shipped, do not have it.
 test-programs:
 	$(CARGO) build -p kes-agent --features for-tests --locked
-	cp -f target/debug/kes-agent target/debug/kes-agent-for-tests
+	cd $(or $(CARGO_TARGET_DIR),target)/debug && cp -f kes-agent kes-agent-for-tests
 	$(CARGO) build --workspace --bins --locked
 
 test-systemd: test-programs ## The agent under real systemds in containers (root, debootstrap, systemd-nspawn)
