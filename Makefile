@@ -16,8 +16,10 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
+# Linked statically: why is in spec/decisions/0010-static-programs.md.
 build: ## Build the programs (target/release)
-	$(CARGO) build --release --locked --bins
+	for program in kes-agent kes-cli; do \
+	    $(CARGO) rustc --release --locked -p $$program --bin $$program -- -C target-feature=+crt-static || exit 1; done
 
 check: ## Format, lints, documentation, licences, specification
 	$(CARGO) fmt --all --check
@@ -71,13 +73,11 @@ test-ansible: test-programs ## Run the playbooks: lint, on this host, in contain
 	 bash integration-tests/systemd/ansible.sh trixie target/debug || [ $$? -eq 77 ]; \
 	 else echo 'SKIPPED: the Ansible tests: Ansible cannot be installed (python3-venv, and PyPI within reach)'; fi
 
-demo: ## Watch a rotation: agent, cold key, node
-	$(CARGO) build --release --locked --bins
+demo: build ## Watch a rotation: agent, cold key, node
 	$(CARGO) build --release --locked -p kes-wire --example forging_node
 	sh integration-tests/demo.sh target/release
 
-bench: ## Measure; figures go to target/bench/report.json
-	$(CARGO) build --release --locked --bins
+bench: build ## Measure; figures go to target/bench/report.json
 	$(CARGO) bench --locked -p integration-tests
 
 man: ## Make the manual pages and shell completions (target/share)

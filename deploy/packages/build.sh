@@ -29,7 +29,7 @@ else
     architecture=
 fi
 
-# Which shared libraries the program needs, as Debian's packages.
+# Which shared libraries the program needs, as Debian's packages: none, if it is linked statically.
 libraries() {
     if ! command -v dpkg-shlibdeps >/dev/null; then
         echo 'libc6'
@@ -64,7 +64,8 @@ debian_package() {
     (cd "$root" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$root/DEBIAN/md5sums"
     size=$(du -sk --exclude=DEBIAN "$root" | cut -f 1)
     sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" \
-        -e "s/@MAINTAINER@/$maintainer/" -e "s/@LIBRARIES@/$(libraries "$name")/" "$here/$name.control" >"$root/DEBIAN/control"
+        -e "s/@MAINTAINER@/$maintainer/" -e "s/@LIBRARIES@/$(libraries "$name")/" \
+        -e 's/^Depends: , /Depends: /' -e '/^Depends: *$/d' "$here/$name.control" >"$root/DEBIAN/control"
     find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
     dpkg-deb --root-owner-group "-Z${COMPRESSION:-xz}" --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
 }

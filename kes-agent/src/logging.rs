@@ -17,7 +17,7 @@ use crate::config::LogSettings;
 use crate::config::levels::{LogFormat, LogLevel, LogTarget};
 
 /// Lines that may wait for a slow reader before further ones are dropped.
-const QUEUED_LINES: usize = 4096;
+const QUEUED_LINES: usize = 1024;
 /// How long a slow reader may take over what is queued when the agent ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Where the system's log daemon listens.
