@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl Log {
     /// Opens the log.
     ///
     /// # Errors
-    /// Where the system's log daemon is wanted and does not listen.
+    /// Where the system's log daemon is wanted and does not listen, or the system gives no thread.
     pub fn open(settings: LogSettings) -> io::Result<Self> {
         let (writer, guard) = match settings.target {
             LogTarget::Null => {
@@ -61,9 +62,9 @@ impl Log {
                     writer: None,
                 });
             }
-            LogTarget::Stdout => queue(io::stdout()),
-            LogTarget::Stderr => queue(io::stderr()),
-            LogTarget::Syslog => queue(Syslog::connect()?),
+            LogTarget::Stdout => queue(io::stdout())?,
+            LogTarget::Stderr => queue(io::stderr())?,
+            LogTarget::Syslog => queue(Syslog::connect()?)?,
         };
         let lines = fmt::layer()
             .with_target(false)
@@ -95,12 +96,27 @@ impl Log {
     }
 }
 
-fn queue(target: impl io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .buffered_lines_limit(QUEUED_LINES)
-        .lossy(true)
-        .thread_name("log")
-        .finish(target)
+/// Starts the thread that writes.
+///
+/// The library panics where the system gives no thread: that is an error like others here, and
+/// standard error is for one sentence.
+fn queue(target: impl io::Write + Send + 'static) -> io::Result<(NonBlocking, WorkerGuard)> {
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let started = panic::catch_unwind(AssertUnwindSafe(|| {
+        NonBlockingBuilder::default()
+            .buffered_lines_limit(QUEUED_LINES)
+            .lossy(true)
+            .thread_name("log")
+            .finish(target)
+    }));
+    panic::set_hook(told);
+    started.map_err(|_| {
+        io::Error::other(
+            "the system gives no thread for the log: it is out of memory or at its limit for \
+             threads (TasksMax= in systemd, ulimit -u)",
+        )
+    })
 }
 
 /// Lines to the log daemon, each a datagram in the form of RFC 3164.

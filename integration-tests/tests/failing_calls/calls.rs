@@ -51,7 +51,9 @@ pub(crate) fn errors_of(call: &str) -> &'static [&'static str] {
         "memfd_secret" => &["ENOMEM", "ENOSYS"],
         "clone" | "clone3" => &["EAGAIN"],
         // With a good descriptor it fails in this way alone.
-        "epoll_wait" | "epoll_pwait" | "nanosleep" | "clock_nanosleep" => &["EINTR"],
+        "epoll_wait" | "epoll_pwait" | "nanosleep" | "clock_nanosleep"
+        // Every kernel that the agent runs on has it; before it is seeded a wait can be broken off.
+        | "getrandom" => &["EINTR"],
         "openat" | "open" | "socket" | "socketpair" | "accept4" | "eventfd2" | "epoll_create1"
         | "timerfd_create" | "pipe2" | "fcntl" => &["EMFILE"],
         "statx" | "newfstatat" | "readlink" | "readlinkat" | "unlink" | "unlinkat" | "access" => {
@@ -67,10 +69,31 @@ pub(crate) fn errors_of(call: &str) -> &'static [&'static str] {
         "flock" => &["EWOULDBLOCK"],
         "prctl" | "rt_sigaction" | "rt_sigprocmask" | "timerfd_settime" | "sched_getaffinity"
         | "seccomp" => &["EINVAL"],
-        "set_robust_list" | "rseq" | "getrandom" | "close_range" | "clock_getres" => &["ENOSYS"],
+        "set_robust_list" | "rseq" | "close_range" | "clock_getres" => &["ENOSYS"],
         "landlock_create_ruleset" | "landlock_add_rule" | "landlock_restrict_self" => {
             &["EOPNOTSUPP"]
         }
         _ => &["EIO"],
+    }
+}
+
+/// Whether a call may fail each time that it is made. One that is made over and over while it does
+/// would be cut by strace's leaving, which answers it with something that no kernel says.
+pub(crate) fn may_fail_always(call: &str) -> bool {
+    !call.starts_with("epoll_") || call.starts_with("epoll_c")
+}
+
+/// Why an end is not the agent's to prevent: a library takes it that the call cannot fail, and on
+/// a real kernel it can not.
+pub(crate) fn excuse(call: &str, ending: &str) -> Option<&'static str> {
+    match call {
+        "mprotect" if ending.contains("SIGSEGV") => Some(
+            "memsec gives memory back as if it could always be made writable again; making it so \
+             joins mappings, for which the kernel needs nothing",
+        ),
+        "prlimit64" if ending.contains("rustix") => {
+            Some("rustix takes it that a process can read its own limits; every kernel lets it")
+        }
+        _ => None,
     }
 }

@@ -103,6 +103,6 @@ impl Row {
         } else {
             let _ = write!(line, "HARM: {}", self.found.harm.join("; "));
         }
-        line
+        line.split('\n').collect::<Vec<_>>().join(" ")
     }
 }

@@ -206,7 +206,12 @@ impl Site {
 pub(crate) fn shape(held: &Value) -> Value {
     let mut shape = held.clone();
     for slot in ["pending", "active"] {
-        shape[slot].as_object_mut().unwrap().remove("vkey");
+        let fields = shape[slot].as_object_mut().unwrap();
+        fields.remove("vkey");
+        if let Some(Value::Object(opcert)) = fields.get_mut("opcert") {
+            // Networks begin when their tests do.
+            opcert.retain(|name, _| !name.ends_with("_at"));
+        }
     }
     shape
 }
