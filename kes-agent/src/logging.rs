@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::LogSettings;
 use crate::config::levels::{LogFormat, LogLevel, LogTarget};
+use crate::process;
 
 /// Lines that may wait for a slow reader before further ones are dropped.
 const QUEUED_LINES: usize = 4096;
@@ -97,21 +97,12 @@ impl Log {
 }
 
 /// Starts the thread that writes.
-///
-/// The library panics where the system gives no thread: that is an error like others here, and
-/// standard error is for one sentence.
 fn queue(target: impl io::Write + Send + 'static) -> io::Result<(NonBlocking, WorkerGuard)> {
-    let told = panic::take_hook();
-    panic::set_hook(Box::new(|_| ()));
-    let started = panic::catch_unwind(AssertUnwindSafe(|| {
-        NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUED_LINES)
-            .lossy(true)
-            .thread_name("log")
-            .finish(target)
-    }));
-    panic::set_hook(told);
-    started.map_err(|_| {
+    let builder = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES)
+        .lossy(true)
+        .thread_name("log");
+    process::without_panic(|| builder.finish(target)).ok_or_else(|| {
         io::Error::other(
             "the system gives no thread for the log: it is out of memory or at its limit for \
              threads (TasksMax= in systemd, ulimit -u)",

@@ -77,23 +77,63 @@ pub(crate) fn errors_of(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// Whether a call may fail each time that it is made. One that is made over and over while it does
-/// would be cut by strace's leaving, which answers it with something that no kernel says.
+/// Whether a call may fail each time that it is made. A wait that is broken off each time is a
+/// loop, which strace's leaving cuts with an answer that no kernel gives; and among all that is
+/// written are the wakings of threads.
 pub(crate) fn may_fail_always(call: &str) -> bool {
-    !call.starts_with("epoll_") || call.starts_with("epoll_c")
+    !["epoll_wait", "epoll_pwait", "getrandom", "write"].contains(&call)
 }
 
-/// Why an end is not the agent's to prevent: a library takes it that the call cannot fail, and on
-/// a real kernel it can not.
+/// What libraries take to be impossible, as it is on a real kernel: the call, what the process says
+/// at its end, and why it cannot come about.
+const EXCUSES: [(&str, &str, &str); 8] = [
+    (
+        "mprotect",
+        "SIGSEGV",
+        "memsec frees as if memory could always be made writable again; that joins mappings, for \
+         which the kernel needs nothing",
+    ),
+    (
+        "prlimit64",
+        "rustix",
+        "every kernel lets a process read its own limits",
+    ),
+    (
+        "write",
+        "failed to wake I/O driver",
+        "a write to an eventfd has no disk that could be full",
+    ),
+    (
+        "recvfrom",
+        "Bad read on self-pipe",
+        "both ends of a pair of sockets are the process's own: nobody resets it",
+    ),
+    (
+        "rseq",
+        "rseq registration failed",
+        "glibc: what the first thread could register every thread can",
+    ),
+    (
+        "set_robust_list",
+        "SIGABRT",
+        "glibc: what the first thread could register every thread can",
+    ),
+    (
+        "mmap",
+        "failed to allocate an alternative stack",
+        "Rust's runtime ends a process whose new thread has no memory; at the end alone threads \
+         are made while keys are held, and they are kept",
+    ),
+    (
+        "mprotect",
+        "alternative stack guard page",
+        "Rust's runtime ends a process whose new thread has no memory; at the end alone threads \
+         are made while keys are held, and they are kept",
+    ),
+];
+
+/// Why an end is not the agent's to prevent.
 pub(crate) fn excuse(call: &str, ending: &str) -> Option<&'static str> {
-    match call {
-        "mprotect" if ending.contains("SIGSEGV") => Some(
-            "memsec gives memory back as if it could always be made writable again; making it so \
-             joins mappings, for which the kernel needs nothing",
-        ),
-        "prlimit64" if ending.contains("rustix") => {
-            Some("rustix takes it that a process can read its own limits; every kernel lets it")
-        }
-        _ => None,
-    }
+    let fits = |(of, says, _): &&(&str, &str, &str)| *of == call && ending.contains(says);
+    EXCUSES.iter().find(fits).map(|(_, _, why)| *why)
 }
