@@ -44,7 +44,8 @@ test-systemd: test-programs ## The agent under real systemds in containers (root
 	    bash integration-tests/systemd/run.sh $$suite target/debug || exit 1; \
 	    bash integration-tests/systemd/peers.sh $$suite target/debug || exit 1; done
 
-soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
+soak: test-programs ## Longer runs: a pool (KES_SOAK_SECONDS, KES_SOAK_SEED), peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
+	KES_SOAK_SECONDS=$${KES_SOAK_SECONDS:-3600} $(CARGO) test --locked -p integration-tests --test soak -- --nocapture
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
 	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
 	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
