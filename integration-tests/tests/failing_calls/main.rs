@@ -56,8 +56,10 @@ fn the_calls_that_matter_most_fail_without_harm() {
         ("start", "memfd_secret", "ENOMEM", When::All),
         ("start", "madvise", "ENOMEM", When::All),
         ("start", "socket", "EMFILE", When::All),
+        ("start", "socketpair", "EMFILE", When::All),
+        ("start", "clone", "EAGAIN", When::All),
         ("start", "timerfd_create", "EMFILE", When::All),
-        ("restart", "mmap", "ENOMEM", When::At(26)),
+        ("restart", "mmap", "ENOMEM", When::All),
         ("restart", "fstatfs", "EIO", When::All),
         ("keygen", "mlock", "ENOMEM", When::All),
         ("keygen", "accept4", "EMFILE", When::At(1)),
@@ -74,12 +76,12 @@ fn the_calls_that_matter_most_fail_without_harm() {
     report.print();
     let harm = report.harm();
     assert!(harm.is_empty(), "{harm:#?}");
-    assert!(report.injected() >= 10, "most of them are made at all");
+    assert!(report.injected() >= 12, "most of them are made at all");
 }
 
 /// `KES_FAULTS_PATHS` and `KES_FAULTS_CALLS` name some of them, with commas.
 #[test]
-#[ignore = "takes an hour and more: make faults"]
+#[ignore = "takes a quarter of an hour and more: make faults"]
 fn every_call_of_every_path_fails_without_harm() {
     if !can_inject() {
         return;
