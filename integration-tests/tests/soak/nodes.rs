@@ -77,6 +77,7 @@ impl Forger {
     /// Waits until it signs with this key.
     pub(crate) fn await_key(&self, wanted: Option<&str>) {
         until("a node to sign with the key that is active", || {
+            assert!(!self.thread.is_finished(), "a node has failed: see above");
             let newest = self.shared.newest.lock().unwrap();
             (wanted.is_none() || newest.as_deref() == wanted).then_some(())
         });
