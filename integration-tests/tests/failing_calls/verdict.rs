@@ -138,7 +138,7 @@ fn look(path: &Path, fault: &Fault<'_>, found: &mut Found) {
         site.manager.running().signal("TERM");
         until("the agent to stop", || site.manager.running().ended());
     }
-    if site.manager.running().ended().is_some() {
+    if is_gone(&mut site) {
         let log = site.manager.log();
         let (status, errors) = site.manager.await_end();
         let is_early = path.from == From::Start
@@ -170,6 +170,21 @@ fn look(path: &Path, fault: &Fault<'_>, found: &mut Found) {
         }
     }
     compare(path, fault, before.as_ref(), &acted, &mut site, found);
+}
+
+/// Whether the agent has ended, or does before it answers.
+fn is_gone(site: &mut Site) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < RECOVERY {
+        if site.manager.running().ended().is_some() {
+            return true;
+        }
+        if site.pool.cli(&["status"]).code == 0 {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
 }
 
 /// How a process ended that should not have: in words, or else what is wrong with that.
@@ -231,7 +246,7 @@ fn compare(
     found: &mut Found,
 ) {
     let after = undisturbed(path).after;
-    if !answers_within(site, RECOVERY) {
+    if site.pool.cli(&["status"]).code != 0 {
         return found.harm("it does not answer, although nothing fails any more");
     }
     let is_unread = site.pool.status()["warnings"]
@@ -290,17 +305,6 @@ fn compare(
     } else {
         found.harm("keys do not survive a restart, and the log does not say so");
     }
-}
-
-fn answers_within(site: &Site, most: Duration) -> bool {
-    let begun = Instant::now();
-    while site.pool.cli(&["status"]).code != 0 {
-        if begun.elapsed() > most {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    true
 }
 
 fn kill(site: &mut Site) -> (ExitStatus, String) {
