@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use integration_tests::pool::until;
 
@@ -70,7 +71,15 @@ impl Attached {
         let pid = rustix::process::Pid::from_child(&self.child);
         // It has ended already where the process has.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        until("strace to end", || self.child.try_wait().unwrap());
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            // It may wait for a thread of a process that is dead, whose end nobody else hears of
+            // meanwhile.
+            if begun.elapsed() > Duration::from_secs(3) {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
