@@ -11,7 +11,7 @@ SUITES ?= trixie bookworm
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs test-ansible soak headers model fuzz demo bench man dist test-packages install clean
+.PHONY: help build check test test-programs test-ansible soak headers model fuzz faults demo bench man dist test-packages install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,7 +46,8 @@ test-systemd: test-programs ## The agent under real systemds in containers (root
 	    bash integration-tests/systemd/run.sh $$suite target/debug || exit 1; \
 	    bash integration-tests/systemd/peers.sh $$suite target/debug || exit 1; done
 
-soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
+soak: test-programs ## Longer runs: a pool (KES_SOAK_SECONDS, KES_SOAK_SEED), peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot key (KES_HOT_KEY_SIGNATURES)
+	KES_SOAK_SECONDS=$${KES_SOAK_SECONDS:-3600} $(CARGO) test --locked -p integration-tests --test soak -- --nocapture
 	KES_PEERS_STEPS=$${KES_PEERS_STEPS:-500} $(CARGO) test --locked -p integration-tests --test networks -- --nocapture
 	KES_HOT_KEY_SIGNATURES=$${KES_HOT_KEY_SIGNATURES:-3000000} \
 	 $(CARGO) test --locked --release -p integration-tests --test hot_key_swaps -- --nocapture
@@ -58,6 +59,9 @@ headers: ## Forge block headers and have Amaru's header validation accept them (
 model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
 	KES_MODEL=whole $(CARGO) test --locked --release -p integration-tests --test agents_model -- --nocapture --test-threads=1
+
+faults: test-programs ## Make every system call of the agent fail in turn (root, strace; KES_FAULTS_PATHS, KES_FAULTS_CALLS)
+	$(CARGO) test --locked -p integration-tests --test failing_calls -- --ignored --nocapture
 
 fuzz: ## Feed mutated input to every decoder and to a live agent's state, for TIME seconds in all
 	sh integration-tests/fuzz/run.sh $(or $(TIME),600)

@@ -80,6 +80,8 @@ fn a_lock_that_fails_is_an_error() {
         sentence.contains("RLIMIT_MEMLOCK") && sentence.contains("65536 bytes"),
         "{sentence}"
     );
+    // What could not be locked is not given out later as if it were.
+    assert!(LockedBytes::<608>::zeroed().is_err());
     // What is given back can be locked again.
     held.clear();
     LockedBytes::<608>::zeroed().unwrap();

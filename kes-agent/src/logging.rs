@@ -15,6 +15,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::LogSettings;
 use crate::config::levels::{LogFormat, LogLevel, LogTarget};
+use crate::process;
 
 /// Lines that may wait for a slow reader before further ones are dropped.
 const QUEUED_LINES: usize = 1024;
@@ -52,7 +53,7 @@ impl Log {
     /// Opens the log.
     ///
     /// # Errors
-    /// Where the system's log daemon is wanted and does not listen.
+    /// Where the system's log daemon is wanted and does not listen, or the system gives no thread.
     pub fn open(settings: LogSettings) -> io::Result<Self> {
         let (writer, guard) = match settings.target {
             LogTarget::Null => {
@@ -61,9 +62,9 @@ impl Log {
                     writer: None,
                 });
             }
-            LogTarget::Stdout => queue(io::stdout()),
-            LogTarget::Stderr => queue(io::stderr()),
-            LogTarget::Syslog => queue(Syslog::connect()?),
+            LogTarget::Stdout => queue(io::stdout())?,
+            LogTarget::Stderr => queue(io::stderr())?,
+            LogTarget::Syslog => queue(Syslog::connect()?)?,
         };
         let lines = fmt::layer()
             .with_target(false)
@@ -95,12 +96,18 @@ impl Log {
     }
 }
 
-fn queue(target: impl io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
+/// Starts the thread that writes.
+fn queue(target: impl io::Write + Send + 'static) -> io::Result<(NonBlocking, WorkerGuard)> {
+    let builder = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .lossy(true)
-        .thread_name("log")
-        .finish(target)
+        .thread_name("log");
+    process::without_panic(|| builder.finish(target)).ok_or_else(|| {
+        io::Error::other(
+            "the system gives no thread for the log: it is out of memory or at its limit for \
+             threads (TasksMax= in systemd, ulimit -u)",
+        )
+    })
 }
 
 /// Lines to the log daemon, each a datagram in the form of RFC 3164.

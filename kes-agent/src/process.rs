@@ -1,5 +1,7 @@
 //! What the agent asks of the system for its process before it has a secret, and what it got.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use kes_wire::process;
 use kes_wire::protocol::control::rotation::Protection;
 use kes_wire::sys::host;
@@ -87,6 +89,16 @@ fn protection(name: &str, meaning: &str, outcome: std::io::Result<()>) -> Protec
             Err(error) => format!("the system refuses it: {error}"),
         },
     }
+}
+
+/// Does what a library panics at where the system refuses it something: that is an error like
+/// others at the start, and standard error is for one sentence. `None` where it did.
+pub fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    panic::set_hook(usual);
+    done.ok()
 }
 
 /// Takes as many descriptors as the system lets: each connection is one.

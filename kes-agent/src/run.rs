@@ -12,6 +12,7 @@ use kes_wire::sys::memory::LockError;
 use kes_wire::sys::stack;
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use crate::listener::ListenError;
 use crate::logging::Log;
 use crate::marks::{self, Keeper, Marks};
 use crate::nodes::Peer;
+use crate::process::without_panic;
 use crate::sockets::{Inherited, Sockets};
 use crate::state::{Rules, State};
 use crate::status::Surroundings;
@@ -76,9 +78,12 @@ pub fn run(
     rustix::process::umask(Mode::from_raw_mode(0o117));
     // The first use locks the memory of the secret stack: better to fail now than with a key.
     stack::run(|| ())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    let runtime = without_panic(|| Builder::new_current_thread().enable_all().build())
+        .unwrap_or_else(|| {
+            Err(io::Error::other(
+                "the system gives no further descriptor (LimitNOFILE= in systemd, ulimit -n)",
+            ))
+        })
         .map_err(system("cannot start the event loop"))?;
     let local = LocalSet::new();
     local.block_on(&runtime, serve(config, protections, boot_id, log, resolve))

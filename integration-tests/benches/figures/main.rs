@@ -17,6 +17,7 @@ mod load;
 mod measure;
 mod processes;
 mod report;
+mod scale;
 mod survival;
 
 use load::Load;
@@ -26,7 +27,7 @@ use report::Report;
 type Group = fn(&mut Report);
 
 /// The groups by name, in the report's order.
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 8] = [
     ("against-libsodium", against_libsodium::measure),
     ("against-summed", against_summed::measure),
     ("processes", processes::measure),
@@ -34,6 +35,7 @@ const GROUPS: [(&str, Group); 7] = [
     ("drop-in", drop_in::measure),
     ("hostile-peers", hostile_peers::measure),
     ("survival", survival::measure),
+    ("scale", scale::measure),
 ];
 
 fn main() {

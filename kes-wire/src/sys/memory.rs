@@ -112,14 +112,20 @@ impl<const N: usize> LockedBytes<N> {
         // and it answers None to one that does not.
         let allocated = unsafe { memsec::malloc_sized(N) };
         let slice = allocated.ok_or_else(|| LockError::new(N))?;
-        let mut locked = Self {
+        let fresh = Idle {
+            size: N,
             bytes: slice.cast(),
         };
-        // SAFETY: the range was just allocated and belongs to `locked`.
+        // SAFETY: the range was just allocated and belongs to `fresh`.
         let is_locked = unsafe { memsec::mlock(slice.as_ptr().cast(), N) };
         if !is_locked {
+            // Not kept for the next secret: it would not be locked then either.
+            fresh.free();
             return Err(LockError::new(N));
         }
+        let mut locked = Self {
+            bytes: fresh.bytes.cast(),
+        };
         locked.wipe();
         Ok(locked)
     }
