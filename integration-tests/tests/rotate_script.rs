@@ -463,7 +463,7 @@ fn a_stick_that_is_pulled_out_in_the_middle_is_said() {
     };
     let image = r.pool.text("image");
     let mut vkey = String::new();
-    for call in 1..=4 {
+    for call in 1..=3 {
         mount(&image);
         let umount = format!("umount -l '{}'", r.stick("").display());
         let wrapper = Wrapper::new(call, &umount);
