@@ -128,12 +128,14 @@ changes_nothing() {
 changes() {
     play "$@" && grep -qE 'changed=[1-9]' "$work/said"
 }
+# Built programs are below /usr/local.
+path=PATH=/usr/local/bin:/usr/bin:/bin
 status_of() {
-    run_in "$1" kes-cli status --json
+    run_in "$1" env "$path" kes-cli status --json
 }
 # The verification key that a host serves.
 served_at() {
-    run_in "$1" env KES_AGENT_GENESIS_FILE=/etc/kes-agent/shelley-genesis.json kes-cli probe --json --wait 2 |
+    run_in "$1" env "$path" KES_AGENT_GENESIS_FILE=/etc/kes-agent/shelley-genesis.json kes-cli probe --json --wait 2 |
         sed -n 's/.*"kes_verification_key": "\(.*\)".*/\1/p'
 }
 serves() { [ "$(served_at "$1" 2>/dev/null)" = "$2" ]; }
