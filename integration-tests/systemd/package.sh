@@ -78,6 +78,9 @@ clock_unit() { in_ systemctl show --value --property "$1" kes-agent-clock.servic
 clock_was_asked() { [ -n "$(clock_unit ExecMainExitTimestamp)" ]; }
 clock_is_asked_well() { until_true 20 clock_was_asked && is_same "$(clock_unit Result)" success; }
 check 'the kernel is asked about it at once' clock_is_asked_well
+# The unit's own sandbox lets the question through.
+clock_is_answered() { in_ journalctl --quiet --unit kes-agent-clock | grep -qE 'kernel does not call|agent.s time is'; }
+check 'and it answers' clock_is_answered
 
 # --- A rotation by the script ------------------------------------------------------------------
 
