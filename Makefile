@@ -11,7 +11,7 @@ SUITES ?= trixie bookworm
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs test-ansible soak headers model fuzz faults demo bench man dist test-packages install clean
+.PHONY: help build check test test-programs test-ansible soak headers model fuzz faults conformance demo bench man dist test-packages test-newcomer install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -94,7 +94,12 @@ dist: build man ## Make packages and a tarball with checksums (target/dist)
 
 test-packages: man ## The packages under real systemds in containers (root, debootstrap, systemd-nspawn)
 	for suite in $(SUITES); do \
-	    bash integration-tests/systemd/package.sh $$suite target/debug target/share || exit 1; done
+	    bash integration-tests/systemd/package.sh $$suite target/debug target/share || exit 1; \
+	    bash integration-tests/systemd/newcomer.sh $$suite target/debug target/share || exit 1; done
+
+test-newcomer: man ## From the packages to a forging stand-in node by the guide's commands (as test-packages)
+	for suite in $(SUITES); do \
+	    bash integration-tests/systemd/newcomer.sh $$suite target/debug target/share || exit 1; done
 
 install: build man ## Install programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
 	sh deploy/packages/stage.sh kes-cli target/release target/share '$(DESTDIR)' '$(PREFIX)'

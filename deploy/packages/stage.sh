@@ -54,6 +54,9 @@ case $package in
         put 644 "$deploy/systemd/kes-agent-peers.sshd.conf" share/doc/kes-agent/examples/kes-agent-peers.sshd.conf
         put 644 "$deploy/monitoring/kes-agent.rules.yml" share/kes-agent/monitoring/kes-agent.rules.yml
         put 644 "$deploy/monitoring/kes-agent.dashboard.json" share/kes-agent/monitoring/kes-agent.dashboard.json
+        for page in "$deploy"/guide/*.md; do
+            put 644 "$page" "share/doc/kes-agent/guide/${page##*/}"
+        done
         # An operator's settings are not overwritten (dpkg asks, where it is dpkg).
         [ -e "$root/etc/kes-agent/agent.toml" ] ||
             install -D -m 644 "$deploy/agent.toml" "$root/etc/kes-agent/agent.toml"

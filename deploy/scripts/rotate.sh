@@ -75,6 +75,7 @@ prepare() {
     [ -d "$folder" ] || fail 23 "$folder is not a folder" 'mount the stick, and name its folder'
     [ -w "$folder" ] ||
         fail 23 "$folder cannot be written to" 'mount the stick for writing, or run this as a user who may write to it'
+    stick=$(identity_of_folder)
 
     ask
     case $kes_pending_state in
@@ -101,6 +102,10 @@ prepare() {
         fail 24 'the pending key is gone from the agent' 'run the same command again; see the log of the agent'
     write_note
     sync
+    # Unmounted meanwhile, the folder beneath was written to and not the stick.
+    [ "$(identity_of_folder)" = "$stick" ] ||
+        fail 23 "$folder is another file system than before: the stick was pulled out" \
+            'mount it, and run the same command again: the key waits'
     say "2. Written to $folder: kes.vkey and rotation.txt."
     say ''
     note
@@ -108,6 +113,8 @@ prepare() {
     say "Then bring $folder back, and on this machine: rotate.sh finish $folder"
     say 'Until then the agent must keep running: a stopped agent forgets the waiting key.'
 }
+
+identity_of_folder() { stat -c %d:%i -- "$folder" 2>/dev/null || echo none; }
 
 # A certificate that was issued for another key would be refused later; it is kept under another
 # name. One for this very key is left where it is.

@@ -57,13 +57,13 @@ container_copy() {
 container_boot() {
     local name=$1 root=root_$1 leader='' tries=0 nspawn
     shift
-    # Locked memory, memfd_secret and Landlock are not among what nspawn allows by itself. Where this
-    # script is killed, nspawn is told and powers the container off.
+    # Locked memory, memfd_secret, Landlock and questions about the clock are not among what nspawn
+    # allows by itself. Where this script is killed, nspawn is told and powers the container off.
     (
         container_enter_cgroup "$name"
         exec setpriv --pdeathsig TERM systemd-nspawn --quiet --directory "${!root}" --register=no \
-            --keep-unit --machine "$name" --system-call-filter='@memlock memfd_secret @sandbox' \
-            --boot "$@"
+            --keep-unit --machine "$name" \
+            --system-call-filter='@memlock memfd_secret @sandbox clock_adjtime adjtimex' --boot "$@"
     ) </dev/null >>"$work/$name.console" 2>&1 &
     nspawn=$!
     nspawns+=("$nspawn")

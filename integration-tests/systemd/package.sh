@@ -55,7 +55,8 @@ check 'the agent is not started unasked' refused is_active kes-agent.service
 check 'the users are there' in_ getent group kes-agent-service kes-agent-control
 check 'systemd has nothing against the units' quiet in_ systemd-analyze verify --man=no \
     kes-agent.service kes-agent@pool.service kes-agent-metrics.service kes-agent-metrics.timer \
-    kes-agent-metrics@pool.service kes-agent-metrics@pool.timer
+    kes-agent-metrics@pool.service kes-agent-metrics@pool.timer kes-agent-clock.service \
+    kes-agent-clock.timer kes-agent-clock@pool.service kes-agent-clock@pool.timer
 
 in_ useradd --groups kes-agent-service node
 in_ useradd --groups kes-agent-control,kes-agent-service pool-operator
@@ -71,6 +72,15 @@ GENESIS
 in_ sed -i 's/^#genesis-file = .*/genesis-file = "\/etc\/kes-agent\/genesis.json"/' /etc/kes-agent/agent.toml
 check 'enabled and started with the settings that came with it' \
     in_ systemctl enable --quiet --now kes-agent
+
+check 'the clock is looked after with it' until_true 10 is_active kes-agent-clock.timer
+clock_unit() { in_ systemctl show --value --property "$1" kes-agent-clock.service; }
+clock_was_asked() { [ -n "$(clock_unit ExecMainExitTimestamp)" ]; }
+clock_is_asked_well() { until_true 20 clock_was_asked && is_same "$(clock_unit Result)" success; }
+check 'the kernel is asked about it at once' clock_is_asked_well
+# The unit's own sandbox lets the question through.
+clock_is_answered() { in_ journalctl --quiet --unit kes-agent-clock | grep -qE 'kernel does not call|agent.s time is'; }
+check 'and it answers' clock_is_answered
 
 # --- A rotation by the script ------------------------------------------------------------------
 
@@ -107,6 +117,7 @@ check 'an upgrade' install_packages 1.0.1
 check 'the agent was restarted by it' [ "$(main_pid)" != "$upgraded" ]
 check 'after the upgrade: running' until_true 30 is_active kes-agent.service
 now=$(served 2>&1) || true
+check 'after the upgrade: the clock is looked after' until_true 10 is_active kes-agent-clock.timer
 check 'after the upgrade: the same key' is_same "$expected" "$now"
 now=$(pending_key 2>&1) || true
 check 'after the upgrade: the same pending key' is_same "$pending" "$now"
@@ -115,11 +126,16 @@ check 'the settings are the same' in_ grep -q '^genesis-file' /etc/kes-agent/age
 
 # --- Removed -----------------------------------------------------------------------------------
 
+# What a stop does is tried without one, which forgets keys: the second pool's agent has none.
+not_reached() { in_ systemctl start kes-agent-clock@other.service; }
+check 'an agent that is not there is no failure of its clock unit' not_reached
+check 'nor does systemd call it one' refused in_ systemctl is-failed --quiet kes-agent-clock@other.service
 remove() { in_ sh -c "dpkg --$1 kes-agent" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; return 1; }; }
 check 'removed' remove remove
 check 'it says that the keys are forgotten' dpkg_says 'FORGOTTEN'
 check 'it says which' dpkg_says 'Active    key '
 check 'the agent is stopped' refused is_active kes-agent.service
+check 'nobody looks after the clock any more' refused is_active kes-agent-clock.timer
 check 'its sockets are gone' refused in_ test -e /run/kes-agent/service.socket
 check 'the settings are still there' in_ test -e /etc/kes-agent/agent.toml
 check 'the commands are still there' in_ kes-cli --version

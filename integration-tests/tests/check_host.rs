@@ -77,6 +77,25 @@ fn what_the_kernel_lacks_is_missing_with_a_remedy() {
 }
 
 #[test]
+fn a_clock_that_may_not_be_asked_about_is_not_called_unsynchronised() {
+    let found = without("clock_adjtime");
+    let clock = check(&found, "clock");
+    assert_eq!(clock["level"], "warn");
+    let words = clock["found"].as_str().unwrap();
+    assert!(words.contains("may not be asked"), "{words}");
+
+    // The command of the clock's timer, which then confirms nothing.
+    let mut command = Command::new(program("without-calls"));
+    command.arg("clock_adjtime").arg(program("kes-cli"));
+    command.args(["--json", "confirm-clock", "--if-synchronised"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["changed"], false);
+    assert_eq!(said["synchronised"], Value::Null);
+}
+
+#[test]
 fn the_service_managers_word_is_taken() {
     let run = |variables: &[(&str, &str)]| {
         let mut command = Command::new(program("kes-agent"));

@@ -9,7 +9,8 @@ use std::time::Duration;
 use integration_tests::for_tests::{self, TestClock};
 use integration_tests::pool::{Agent, PATIENCE, Pool, TestNetwork, until};
 use integration_tests::service_manager::ServiceManager;
-use kes_wire::net::ServiceClient;
+use kes_wire::net::{ControlClient, ServiceClient};
+use kes_wire::protocol::control::rotation::{Answer, Request};
 use kes_wire::protocol::service::{ReceivedKey, ServiceMessage, ServiceResult};
 use kes_wire::sys::region;
 use kes_wire::unix_time::UnixTime;
@@ -362,6 +363,32 @@ fn a_peers_key_waits_until_the_clock_is_confirmed() {
         followed.serves(&mut node);
         assert_eq!(codes(&followed.turned.status()), [""; 0]);
     }
+}
+
+/// What the clock's timer does, whose process asks the kernel: the agent cannot.
+#[test]
+fn a_peers_key_waits_until_the_timer_has_heard_from_the_kernel() {
+    let followed = Followed::new("strict");
+    let turned = &followed.turned;
+    let mut node = turned.unserved_node();
+    let confirm = || {
+        turned.run(async {
+            let path = turned.pool.path("control.socket");
+            let mut control = ControlClient::connect(&path).await.unwrap();
+            let request = Request::ConfirmClock { synchronised: true };
+            match control.call(&request).await.unwrap() {
+                Answer::Done { changed, .. } => changed,
+                Answer::Refused { refusal } => panic!("{refusal:?}"),
+            }
+        })
+    };
+    assert!(confirm());
+    followed.serves(&mut node);
+    assert_eq!(turned.status()["clock"]["source"], "synchronised");
+    assert_eq!(codes(&turned.status()), [""; 0]);
+    // A minute later it comes again.
+    assert!(!confirm());
+    turned.is_sent_nothing(&mut node);
 }
 
 #[test]

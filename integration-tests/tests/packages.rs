@@ -92,6 +92,8 @@ fn packages_have_all_that_is_named() {
         "usr/share/man/man1/kes-cli-check.1.gz",
         "usr/share/bash-completion/completions/kes-cli",
         "usr/share/kes-agent/monitoring/kes-agent.rules.yml",
+        "usr/share/doc/kes-agent/guide/README.md",
+        "usr/share/doc/kes-agent/guide/troubleshooting.md",
         "etc/kes-agent/agent.toml",
     ] {
         assert!(root.join(name).is_file(), "{name}");

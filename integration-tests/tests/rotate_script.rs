@@ -160,22 +160,19 @@ fn both_halves_are_safe_to_run_twice() {
     assert_eq!(r.pool.status()["active"]["opcert"]["counter"], 1);
 }
 
-/// A kes-cli that ends its whole process group, the script with it, before or after the call of
-/// this number.
-struct Killer {
+/// A kes-cli that does something else first, before the call of this number.
+struct Wrapper {
     folder: TempDir,
 }
 
-impl Killer {
-    fn new(call: u32, before: bool) -> Self {
+impl Wrapper {
+    fn new(call: u32, first: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "#!/bin/sh\n\
              here=$(dirname \"$0\")\n\
              echo >>\"$here/calls\"\n\
-             number=$(wc -l <\"$here/calls\")\n\
-             [ \"$number\" -ne {call} ] || {before} || {{ \"{real}\" \"$@\"; kill -s KILL 0; }}\n\
-             [ \"$number\" -ne {call} ] || kill -s KILL 0\n\
+             [ \"$(wc -l <\"$here/calls\")\" -ne {call} ] || {first}\n\
              exec \"{real}\" \"$@\"\n",
             real = program("kes-cli").display()
         );
@@ -185,12 +182,30 @@ impl Killer {
         Self { folder }
     }
 
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("kes-cli")
+    }
+}
+
+/// A kes-cli that ends its whole process group, the script with it, before or after the call of
+/// this number.
+struct Killer {
+    wrapper: Wrapper,
+}
+
+impl Killer {
+    fn new(call: u32, before: bool) -> Self {
+        let kill = "kill -s KILL 0";
+        let real = program("kes-cli");
+        let after = format!("{{ \"{}\" \"$@\"; {kill}; }}", real.display());
+        let wrapper = Wrapper::new(call, if before { kill } else { &after });
+        Self { wrapper }
+    }
+
     /// Runs a half and gives whether it came to its end, which is a success.
     fn survives(&self, r: &Rotation, half: &str) -> bool {
         let mut command = r.command(half);
-        command
-            .env("KES_CLI", self.folder.path().join("kes-cli"))
-            .process_group(0);
+        command.env("KES_CLI", self.wrapper.path()).process_group(0);
         let output = command.output().unwrap();
         match output.status.code() {
             Some(code) => {
@@ -432,6 +447,45 @@ fn a_stick_that_was_pulled_out_is_said() {
     fs::remove_dir(r.stick("")).unwrap();
     assert!(r.fail("prepare", 23).contains("is not a folder"));
     assert!(!r.pending().is_empty(), "the key waits");
+}
+
+#[test]
+fn a_stick_that_is_pulled_out_in_the_middle_is_said() {
+    let r = Rotation::new(TestNetwork::default());
+    let stick = Mounted::new(&r);
+    if stick.is_none() {
+        return;
+    }
+    drop(stick);
+    let mount = |image: &str| {
+        let mut mount = Command::new("mount");
+        succeed(mount.args(["-o", "loop", image]).arg(r.stick("")));
+    };
+    let image = r.pool.text("image");
+    let mut vkey = String::new();
+    for call in 1..=3 {
+        mount(&image);
+        let umount = format!("umount -l '{}'", r.stick("").display());
+        let wrapper = Wrapper::new(call, &umount);
+        let mut command = r.command("prepare");
+        let output = command.env("KES_CLI", wrapper.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(23), "before call {call}: {said}");
+        assert!(said.contains("was pulled out"), "{said}");
+        // In again: it goes on with the same key, and what is on the stick is whole.
+        mount(&image);
+        r.succeed("prepare");
+        let held = r.pending();
+        assert!(vkey.is_empty() || held == vkey, "no second key");
+        vkey = held;
+        let _pulled = Mounted { rotation: &r };
+        assert!(r.stick("kes.vkey").exists());
+    }
+    mount(&image);
+    let _stick = Mounted { rotation: &r };
+    r.issue("cold", 1000);
+    r.succeed("finish");
+    assert_eq!(r.active(), vkey);
 }
 
 #[test]

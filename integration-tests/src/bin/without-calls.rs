@@ -7,7 +7,8 @@ use std::process::Command;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// The calls that can be taken away.
-const KNOWN: [(&str, i64); 5] = [
+const KNOWN: [(&str, i64); 6] = [
+    ("clock_adjtime", libc::SYS_clock_adjtime),
     ("close_range", libc::SYS_close_range),
     ("landlock_create_ruleset", libc::SYS_landlock_create_ruleset),
     ("landlock_restrict_self", libc::SYS_landlock_restrict_self),

@@ -85,7 +85,7 @@ pub fn look() -> Vec<Finding> {
             checks::has_swap(&swaps),
         ),
         checks::core_dumps(&read("/proc/sys/kernel/core_pattern")),
-        checks::clock(os::clock_is_synchronised()),
+        checks::clock(os::ask_whether_clock_is_synchronised()),
         checks::landlock(host::landlock_version()),
         checks::seccomp(&read("/proc/sys/kernel/seccomp/actions_avail")),
     ]

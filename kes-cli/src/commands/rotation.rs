@@ -269,12 +269,25 @@ pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
 /// `kes-cli confirm-clock`
 pub(crate) fn confirm_clock(args: &ConfirmClock) -> Result<Report, Failure> {
     let synchronised = args.if_synchronised;
-    if synchronised && !os::clock_is_synchronised() {
-        return Ok(Report::new(false)
-            .line(
-                "The kernel does not call this machine's clock synchronised: nothing is confirmed.",
-            )
-            .field("synchronised", false));
+    if synchronised {
+        let unconfirmed = |line: String, said: Option<bool>| {
+            Ok(Report::new(false).line(line).field("synchronised", said))
+        };
+        match os::ask_whether_clock_is_synchronised() {
+            Ok(true) => {}
+            Ok(false) => {
+                let line = "The kernel does not call this machine's clock synchronised: nothing \
+                            is confirmed.";
+                return unconfirmed(line.to_owned(), Some(false));
+            }
+            Err(error) => {
+                let line = format!(
+                    "The kernel may not be asked here about the clock ({error}): nothing is \
+                     confirmed."
+                );
+                return unconfirmed(line, None);
+            }
+        }
     }
     let Outcome::Ours(done) = call(&args.agent, &Request::ConfirmClock { synchronised })? else {
         return Err(Failure::contradiction());

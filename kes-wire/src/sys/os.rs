@@ -19,15 +19,26 @@ pub fn locked_memory_limit() -> Option<u64> {
     getrlimit(Resource::Memlock).current
 }
 
-/// Whether the kernel says that the wall clock is synchronised (`adjtimex(2)`). Setting the clock
-/// by hand makes it say no, until the daemon that synchronises it has looked.
+/// Whether the kernel says that the wall clock is synchronised; not where it may not be asked.
 #[must_use]
 pub fn clock_is_synchronised() -> bool {
+    ask_whether_clock_is_synchronised().unwrap_or(false)
+}
+
+/// Asks the kernel whether the wall clock is synchronised (`adjtimex(2)`). Setting the clock by hand
+/// makes it say no, until the daemon that synchronises it has looked.
+///
+/// # Errors
+/// Where a sandbox or a container forbids the question, though it changes nothing.
+pub fn ask_whether_clock_is_synchronised() -> io::Result<bool> {
     // SAFETY: a timex is numbers alone, for which all zeros are valid; zero `modes` only read.
     let mut state: libc::timex = unsafe { core::mem::zeroed() };
     // SAFETY: the pointer is to a timex that lives through the call.
     let answer = unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut state) };
-    answer >= 0 && answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
 }
 
 /// Takes over a listening Unix stream socket that the service manager left open at `fd`
