@@ -11,7 +11,7 @@ SUITES ?= trixie bookworm
 CARGO ?= cargo
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs test-ansible soak headers model fuzz demo bench man dist test-packages install clean
+.PHONY: help build check test test-programs test-ansible soak headers conformance model fuzz demo bench man dist test-packages install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +52,10 @@ soak: test-programs ## Longer runs: peers (KES_PEERS_STEPS, KES_PEERS_SEED), hot
 headers: ## Forge block headers and have Amaru's header validation accept them (builds 80 crates)
 	CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) test --locked \
 	 --manifest-path integration-tests/header-validation/Cargo.toml
+
+conformance: test-programs ## Try the specification's requirements on our agent and our node
+	$(CARGO) build --locked -p kes-wire --example forging_node
+	sh integration-tests/conformance.sh $(or $(CARGO_TARGET_DIR),target)/debug
 
 model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture

@@ -126,7 +126,7 @@ pub fn checks() -> Vec<Check<Scene>> {
         what: "a client that starts before the agent connects when it is there",
         run: (|scene: &Scene| {
             if scene.was_there_first {
-                scene.accept().map(drop)
+                scene.settled().map(drop)
             } else {
                 does_not_apply("the kit did not start the client: no command was given")
             }
