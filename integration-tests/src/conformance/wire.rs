@@ -133,15 +133,18 @@ impl Wire {
     /// Sends bytes again and again, reading nothing, until the other side closes.
     ///
     /// # Errors
-    /// Where it neither takes more nor closes for `limit`.
+    /// Where it does not close within `limit`, whether it takes more or not.
     pub fn fill(&self, bytes: &[u8], limit: Duration) -> Found {
-        self.stream.set_write_timeout(Some(limit))?;
+        let end = Instant::now() + limit;
         loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return broken("answers that are not read do not end the connection");
+            }
+            self.stream.set_write_timeout(Some(left))?;
             match (&self.stream).write(bytes) {
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return broken("what is not read does not end the connection");
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Ok(()),
             }
         }

@@ -7,7 +7,7 @@ use integration_tests::conformance::wire::id;
 use crate::wrong_agent::Fault::{self, *};
 use crate::wrong_agent::{field, in_status};
 
-fn say(frame: &mut Vec<u8>, word: &str, other: &str) {
+fn say(frame: &mut [u8], word: &str, other: &str) {
     let mut at = 0;
     while let Some(found) = frame[at..]
         .windows(word.len())

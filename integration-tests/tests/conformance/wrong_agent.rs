@@ -130,15 +130,12 @@ fn hand_to_agent(
             if let Fault::Told(edit) = shared.fault {
                 edit(said.before, &mut bytes);
             }
-            if said.version.len() < 33 {
-                let missing = (33 - said.version.len()).min(count);
-                said.version.extend(&buffer[..missing]);
-            } else {
-                // A request may come with the repeated id before it.
-                let at = 65usize.saturating_sub(said.before);
-                if count >= at + 2 {
-                    said.request = big_endian(&buffer[at..at + 2]);
-                }
+            let missing = (33 - said.version.len()).min(count);
+            said.version.extend(&buffer[..missing]);
+            // A request may come with the repeated id before it.
+            let at = 65usize.saturating_sub(said.before);
+            if count >= at + 2 {
+                said.request = big_endian(&buffer[at..at + 2]);
             }
             said.before += count;
         }
