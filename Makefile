@@ -56,6 +56,10 @@ headers: ## Forge block headers and have Amaru's header validation accept them (
 	CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) test --locked \
 	 --manifest-path integration-tests/header-validation/Cargo.toml
 
+conformance: test-programs ## Try the specification's requirements on our agent and our node
+	$(CARGO) build --locked -p kes-wire --example forging_node
+	sh integration-tests/conformance.sh $(or $(CARGO_TARGET_DIR),target)/debug
+
 model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
 	KES_MODEL=whole $(CARGO) test --locked --release -p integration-tests --test agents_model -- --nocapture --test-threads=1

@@ -1,5 +1,6 @@
 //! What the whole-system tests share.
 
+pub mod conformance;
 pub mod for_tests;
 pub mod fuzzed;
 pub mod kept;

@@ -1,0 +1,48 @@
+#!/bin/sh
+# The conformance kit against our own agent and our own node. Usage: conformance.sh FOLDER-OF-PROGRAMS
+# The node is kes-wire's example forging_node, in the folder's examples/.
+set -eu
+
+bin=$(cd "$1" && pwd)
+PATH=$bin:$bin/examples:$PATH
+tmp=$(mktemp -d)
+agent=
+finish() {
+    [ -z "$agent" ] || kill "$agent" 2>/dev/null || true
+    wait
+    rm -rf "$tmp"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+cd "$tmp"
+
+# A network of 20 seconds a KES period, of which 100 have passed.
+start=$(date -u -d @$(($(date +%s) - 2000)) +%Y-%m-%dT%H:%M:%SZ)
+cat >genesis.json <<GENESIS
+{ "systemStart": "$start", "networkMagic": 42, "slotLength": 1,
+  "slotsPerKESPeriod": 20, "maxKESEvolutions": 62 }
+GENESIS
+kes-cli cold key-gen --cold-verification-key-file cold.vkey --cold-signing-key-file cold.skey \
+    --operational-certificate-issue-counter-file cold.counter >/dev/null
+export KES_AGENT_GENESIS_FILE=$tmp/genesis.json KES_AGENT_COLD_VK=$tmp/cold.vkey
+export KES_AGENT_CLOCK=trust HOME="$tmp"
+
+kes-agent run --service-address "$tmp/service.socket" --control-address "$tmp/control.socket" \
+    >agent.log 2>&1 &
+agent=$!
+tries=0
+until [ -S control.socket ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 200 ] || { echo 'The agent does not start:'; cat agent.log; exit 1; }
+    sleep 0.1
+done
+
+status=0
+echo 'Our agent:'
+conformance agent --service-socket service.socket --control-socket control.socket \
+    --genesis-file genesis.json --may-change --cold-signing-key cold.skey --slow || status=1
+echo
+echo 'Our node (kes-wire, forging_node):'
+conformance client --listen node.socket --genesis-file genesis.json --cold-signing-key cold.skey \
+    -- forging_node --service-address "$tmp/node.socket" || status=1
+exit "$status"

@@ -1,0 +1,193 @@
+//! What nodes are sent when keys are installed and dropped.
+
+use super::operator::Operator;
+use super::{Scene, take};
+use crate::conformance::keys::{Certificate, Message, Served};
+use crate::conformance::wire::{PATIENCE, QUIET, Wire};
+use crate::conformance::{Check, Finding, Found, broken, hold};
+
+pub(super) fn checks() -> Vec<Check<Scene>> {
+    vec![
+        Check {
+            id: "SVC-3",
+            what: "a key comes on connect, and an install and a drop as they happen",
+            run: pushes,
+        },
+        Check {
+            id: "SVC-5",
+            what: "nothing is sent before the last message is answered",
+            run: one_at_a_time,
+        },
+        Check {
+            id: "SVC-6",
+            what: "of two installs during a wait for an answer the second alone is sent",
+            run: newest_alone,
+        },
+        Check {
+            id: "SVC-9",
+            what: "a client that answers what was not asked is let go",
+            run: unasked,
+        },
+        Check {
+            id: "SVC-10",
+            what: "a key installed late is served at the present evolution, a foreign one never",
+            run: present_evolution,
+        },
+        Check {
+            id: "TOMB-1",
+            what: "a client that connects after a drop is told of it",
+            run: tombstone,
+        },
+        Check {
+            id: "DEP-4",
+            what: "over 1.0 and 0.4 a key is 724 bytes: key, evolution, certificate",
+            run: without_stamps,
+        },
+        Check {
+            id: "DEP-5",
+            what: "over 1.0 and 0.4 a newer key and a drop close the connection",
+            run: one_a_connection,
+        },
+    ]
+}
+
+/// Takes what comes until it is this key.
+fn await_key(wire: &Wire, expected: &Certificate) -> Found<Served> {
+    for _ in 0..4 {
+        if let Message::Key(served) = Message::read(wire)?
+            && served.certificate == *expected
+        {
+            return Ok(*served);
+        }
+        take(wire)?;
+    }
+    broken("the installed key does not come")
+}
+
+fn installed<'a>(scene: &'a Scene, wire: &Wire) -> Found<(Operator<'a>, Certificate)> {
+    let operator = scene.operator()?;
+    let certificate = operator.install(3)?;
+    await_key(wire, &certificate)?;
+    Ok((operator, certificate))
+}
+
+fn pushes(scene: &Scene) -> Found {
+    let (wire, first) = scene.served()?;
+    if scene.cold().is_err() {
+        return Ok(());
+    }
+    take(&wire)?;
+    let operator = scene.operator()?;
+    let second = operator.install(2)?;
+    hold(first.certificate != second, "the same certificate")?;
+    await_key(&wire, &second)?;
+    take(&wire)?;
+    operator.drop_active()?;
+    for _ in 0..4 {
+        match Message::read(&wire)? {
+            Message::Drop(_) => return Ok(()),
+            Message::Key(_) => take(&wire)?,
+        }
+    }
+    broken("the drop does not come")
+}
+
+fn one_at_a_time(scene: &Scene) -> Found {
+    scene.cold()?;
+    let (wire, _) = scene.served()?;
+    let other = scene.service("Service:2.0")?;
+    // The other node has the new key, so it was sent by now; this one has not answered.
+    installed(scene, &other)?;
+    wire.is_quiet(QUIET)
+}
+
+fn newest_alone(scene: &Scene) -> Found {
+    scene.cold()?;
+    let (wire, _) = scene.served()?;
+    let operator = scene.operator()?;
+    operator.install(3)?;
+    let newest = operator.install(3)?;
+    take(&wire)?;
+    match Message::read(&wire)? {
+        Message::Key(served) if served.certificate == newest => Ok(()),
+        _ => broken("a state that was replaced was sent"),
+    }
+}
+
+fn unasked(scene: &Scene) -> Found {
+    let (wire, _) = scene.served()?;
+    take(&wire)?;
+    wire.offer_bytes(&[0; 4]);
+    let said = wire.until_closed(PATIENCE)?;
+    hold(said.is_empty(), "bytes before the connection was closed")
+}
+
+fn present_evolution(scene: &Scene) -> Found {
+    scene.cold()?;
+    for ago in [0, 1, 31, 32] {
+        let operator = scene.operator()?;
+        let installed = operator.install(ago)?;
+        let (_, served) = scene.served()?;
+        hold(
+            served.certificate == installed,
+            "another key than the installed one",
+        )?;
+        let expected = operator.period()?.saturating_sub(installed.start);
+        hold(
+            u64::from(served.evolution) == expected,
+            format!("evolution {} in place of {expected}", served.evolution),
+        )?;
+    }
+    Ok(())
+}
+
+fn tombstone(scene: &Scene) -> Found {
+    let operator = scene.operator()?;
+    operator.install(3)?;
+    operator.drop_active()?;
+    let wire = scene.service("Service:2.0")?;
+    match Message::read(&wire)? {
+        Message::Drop(_) => Ok(()),
+        Message::Key(_) => broken("a key, where it was dropped"),
+    }
+}
+
+/// Tries something over each of the two older versions, or the one that is offered.
+fn over_the_older(scene: &Scene, each: impl Fn(&str) -> Found) -> Found {
+    // They are told what this one is told.
+    scene.served()?;
+    match each("Service:1.0") {
+        Ok(()) | Err(Finding::DoesNotApply(_)) => each("Service:StandardCrypto:0.4"),
+        broken => broken,
+    }
+}
+
+fn without_stamps(scene: &Scene) -> Found {
+    over_the_older(scene, |version| {
+        let wire = scene.service(version)?;
+        let served = Served::read(&wire)?;
+        served.layout()?;
+        wire.is_quiet(QUIET)
+    })
+}
+
+fn one_a_connection(scene: &Scene) -> Found {
+    scene.cold()?;
+    over_the_older(scene, |version| {
+        for drops in [false, true] {
+            let operator = scene.operator()?;
+            operator.installed()?;
+            let wire = scene.service(version)?;
+            Served::read(&wire)?;
+            take(&wire)?;
+            if drops {
+                operator.drop_active()?;
+            } else {
+                operator.install(3)?;
+            }
+            let said = wire.until_closed(PATIENCE)?;
+            hold(said.is_empty(), "further bytes on the connection")?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,241 @@
+//! The conformance kit: our agent and our node pass, and for every check there is a peer that is
+//! wrong in one thing and does not.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod faults;
+mod wrong_agent;
+mod wrong_client;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use integration_tests::conformance::pool::{Periods, cold_key};
+use integration_tests::conformance::report::Report;
+use integration_tests::conformance::{agent, client, requirements};
+use integration_tests::pool::{Pool, TestNetwork, program};
+use wrong_client::{Client, Fault};
+
+#[test]
+fn the_kit_knows_every_requirement_of_the_specification() {
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("spec");
+    let table = std::fs::read_to_string(spec.join("requirements.md")).unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let ids: BTreeSet<&str> = rows
+        .filter_map(|row| row.split(' ').next())
+        .filter(|id| id.contains('-') && !id.starts_with("--"))
+        .collect();
+    assert!(ids.len() > 100, "{ids:?}");
+    assert_eq!(ids, requirements::known().into_iter().collect());
+}
+
+/// What is broken, by a report: advice that is not followed, too.
+fn broken(report: &Report) -> Vec<&'static str> {
+    let mut ids = [report.with("DOES NOT HOLD"), report.with("not followed")].concat();
+    ids.sort_unstable();
+    ids
+}
+
+/// The kit's report on a client with this fault.
+fn client_report(fault: Fault, only: &[&str]) -> Report {
+    let pool = Pool::new(TestNetwork::default());
+    let cold = cold_key(&pool.path("cold.skey")).unwrap();
+    let periods = Periods::read(&pool.path("genesis.json")).unwrap();
+    let stand_in = Client {
+        socket: pool.path("kit.socket"),
+        cold: cold.verifying_key(),
+        periods,
+        fault,
+    };
+    let running = thread::spawn(move || stand_in.run());
+    // The client is a thread of this test, which runs already.
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    let report = client::run(client::Options {
+        listen: pool.path("kit.socket"),
+        cold,
+        periods,
+        command: Some(command),
+        only: only.iter().map(|id| (*id).to_owned()).collect(),
+    });
+    drop(pool);
+    let _ = running.join();
+    report.unwrap()
+}
+
+#[test]
+fn a_right_client_passes_and_each_wrong_one_is_found_by_its_check_alone() {
+    let right = client_report(Fault::None, &[]);
+    assert!(broken(&right).is_empty(), "{}", right.table());
+    assert_eq!(right.with("holds").len(), client::checks().len());
+    thread::scope(|scope| {
+        for (fault, expected) in wrong_client::FAULTS {
+            scope.spawn(move || {
+                // Who never comes fails every check, each after a while.
+                let only: &[&str] = if *fault == Fault::GivesUp {
+                    expected
+                } else {
+                    &[]
+                };
+                let report = client_report(*fault, only);
+                assert_eq!(broken(&report), *expected, "{fault:?}\n{}", report.table());
+            });
+        }
+    });
+    let found: BTreeSet<_> = wrong_client::FAULTS
+        .iter()
+        .flat_map(|fault| fault.1)
+        .collect();
+    for check in client::checks() {
+        assert!(found.contains(&check.id), "no fault shows {}", check.id);
+    }
+}
+
+/// The kit's report on our agent behind a liar.
+fn agent_report(network: TestNetwork, fault: wrong_agent::Fault, only: &[&str]) -> Report {
+    let pool = Pool::new(network);
+    let _agent = pool.agent();
+    let socket = |name: &str| {
+        let path = pool.path(&format!("kit-{name}"));
+        wrong_agent::listen(&path, &pool.path(name), fault);
+        Some(path)
+    };
+    agent::run(agent::Options {
+        service: socket("service.socket"),
+        control: socket("control.socket"),
+        periods: Some(Periods::read(&pool.path("genesis.json")).unwrap()),
+        cold: Some(cold_key(&pool.path("cold.skey")).unwrap()),
+        patience: Duration::from_secs(30),
+        slow: network.max_evolutions == SLOW.max_evolutions,
+        only: only.iter().map(|id| (*id).to_owned()).collect(),
+    })
+}
+
+/// Periods of 4 seconds.
+const SHORT: TestNetwork = TestNetwork {
+    slots_per_period: 40,
+    slot_ms: 100,
+    max_evolutions: 62,
+    past_periods: 1000,
+};
+
+/// Where deadlines are waited for.
+const SLOW: TestNetwork = TestNetwork {
+    slots_per_period: 36_000,
+    slot_ms: 100,
+    max_evolutions: 61,
+    past_periods: 1000,
+};
+
+/// Each fault is found by its check; the others are not tried, since one fault of an agent may
+/// break what many checks begin with.
+fn are_found(network: TestNetwork, faults: &[(&'static str, wrong_agent::Fault)], at_once: usize) {
+    let missed = Mutex::new(Vec::new());
+    for some in faults.chunks(at_once) {
+        thread::scope(|scope| {
+            for (id, fault) in some {
+                let missed = &missed;
+                scope.spawn(move || {
+                    let report = agent_report(network, *fault, &[id]);
+                    if broken(&report) != [*id] {
+                        let row = report.rows.into_iter().find(|row| row.id == *id);
+                        missed.lock().unwrap().push((*id, row));
+                    }
+                });
+            }
+        });
+    }
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "lies that were not found: {missed:#?}");
+}
+
+#[test]
+fn our_agent_passes_and_each_lie_about_it_is_found() {
+    let network = TestNetwork::default();
+    let right = agent_report(network, wrong_agent::Fault::None, &[]);
+    assert!(broken(&right).is_empty(), "{}", right.table());
+    let later = faults::AT_A_TURN.iter().chain(faults::SLOW);
+    let not_here = later.count();
+    let holds = right.with("holds").len();
+    assert_eq!(holds + not_here, agent::checks().len(), "{}", right.table());
+    are_found(network, faults::FAULTS, 4);
+}
+
+#[test]
+fn our_agent_passes_when_periods_begin_and_each_lie_is_found() {
+    let ids = ["SVC-4", "EVO-1", "EVO-3", "SCH-2", "TIME-8"];
+    let right = agent_report(SHORT, wrong_agent::Fault::None, &ids);
+    assert_eq!(right.with("holds").len(), ids.len(), "{}", right.table());
+    are_found(SHORT, faults::AT_A_TURN, 4);
+}
+
+#[test]
+fn our_agent_keeps_its_deadlines_and_one_that_does_not_is_found() {
+    let ids = ["HS-7", "SVC-8", "ROT-9"];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let right = agent_report(SLOW, wrong_agent::Fault::None, &ids);
+            assert_eq!(right.with("holds").len(), ids.len(), "{}", right.table());
+        });
+        scope.spawn(|| are_found(SLOW, faults::SLOW, 3));
+    });
+}
+
+#[test]
+fn a_check_that_no_fault_shows_is_found() {
+    let shown = [faults::FAULTS, faults::AT_A_TURN, faults::SLOW].concat();
+    let shown: BTreeSet<&str> = shown.iter().map(|(id, _)| *id).collect();
+    for check in agent::checks() {
+        assert!(shown.contains(check.id), "no fault shows {}", check.id);
+    }
+}
+
+fn kit(pool: &Pool, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program("conformance"));
+    command.args(arguments).current_dir(pool.path("."));
+    command.output().unwrap()
+}
+
+#[test]
+fn our_node_passes() {
+    let pool = Pool::new(TestNetwork::default());
+    let node = program("examples/forging_node");
+    let mut arguments = vec!["client", "--listen", "kit.socket"];
+    arguments.extend([
+        "--genesis-file",
+        "genesis.json",
+        "--cold-signing-key",
+        "cold.skey",
+    ]);
+    let socket = ["--service-address", "kit.socket"];
+    let pools = [
+        "--genesis-file",
+        "genesis.json",
+        "--cold-verification-key",
+        "cold.vkey",
+    ];
+    arguments.extend(["--format", "json", "--", node.to_str().unwrap()]);
+    arguments.extend(socket.iter().chain(&pools));
+    let output = kit(&pool, &arguments);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = json["requirements"].as_array().unwrap();
+    let holds = rows.iter().filter(|row| row["verdict"] == "holds").count();
+    assert_eq!(holds, client::checks().len(), "{json:#}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_run_says_so() {
+    let pool = Pool::new(TestNetwork::default());
+    for arguments in [&["agent"][..], &["agent", "--may-change"], &["client"]] {
+        let output = kit(&pool, arguments);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
