@@ -272,7 +272,7 @@ impl Run {
         let answer = entry.and_then(|entry| entry["last_answer"]["code"].as_str());
         let mark = status["counter_high_water_mark"].as_u64();
         match (answer, theirs) {
-            (Some("older"), Served::Key { opcert, .. }) => Some(opcert.counter) < mark,
+            (Some("below-mark"), Served::Key { opcert, .. }) => Some(opcert.counter) < mark,
             (Some("dropped-since"), Served::Key { stamp, .. }) => stamp <= self.dropped[n],
             (Some("older"), Served::Dropped { .. }) => mark.is_some(),
             _ => false,
