@@ -3,11 +3,15 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use integration_tests::kept::{self, KeptMemory};
 use integration_tests::pool::{Node, Pool, TestNetwork};
 use integration_tests::service_manager::ServiceManager;
 use kes_wire::sys::region;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 /// Whether keys can outlive an agent here at all.
@@ -446,4 +450,21 @@ fn where_keys_do_not_survive_it_is_said_why() {
         "{meaning}"
     );
     forgetful.stop();
+}
+
+/// Who stops an agent as soon as its socket answers is not killing it: it ends as at any other time.
+#[test]
+fn a_stop_in_the_first_moment_is_a_stop() {
+    let pool = Pool::new(TestNetwork::default());
+    for _ in 0..20 {
+        let mut agent = pool.agent_command().stdout(Stdio::null()).spawn().unwrap();
+        let begin = Instant::now();
+        // Without a pause: the moment is short.
+        while UnixStream::connect(pool.path("service.socket")).is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(30), "no socket");
+        }
+        rustix::process::kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
+        let status = agent.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
 }

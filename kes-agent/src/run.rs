@@ -96,6 +96,10 @@ async fn serve(
     log: &Log,
     resolve: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), StartError> {
+    // Before the sockets: whoever sees that the agent is there may stop or reload it.
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot take SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot take SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot take SIGHUP"))?;
     let mut inherited =
         Inherited::receive().map_err(system("cannot take over the inherited sockets"))?;
     let rules = Rules {
@@ -124,9 +128,6 @@ async fn serve(
     remarks.extend(opened.remarks);
     let mut sockets = Sockets::open(&config, &mut inherited)?;
     let alarm = Alarm::new().map_err(system("cannot make a timer"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot take SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot take SIGINT"))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(system("cannot take SIGHUP"))?;
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
