@@ -16,10 +16,12 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-# Linked statically: why is in spec/decisions/0010-static-programs.md.
+# Linked statically, with the addresses that are mended at the start packed: why is in
+# spec/decisions/0010-static-programs.md.
 build: ## Build the programs (target/release)
 	for program in kes-agent kes-cli; do \
-	    $(CARGO) rustc --release --locked -p $$program --bin $$program -- -C target-feature=+crt-static || exit 1; done
+	    $(CARGO) rustc --release --locked -p $$program --bin $$program -- -C target-feature=+crt-static \
+	     -C link-arg=-Wl,-z,pack-relative-relocs || exit 1; done
 
 check: ## Format, lints, documentation, licences, specification
 	$(CARGO) fmt --all --check

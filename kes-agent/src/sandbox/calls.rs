@@ -7,12 +7,9 @@
 //! reaches beyond this host (sockets of other families), loads code (executable mappings, `bpf`,
 //! modules), changes who the process is, or lifts a protection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, sock_filter,
-};
+use seccompiler::{BpfProgram, sock_filter};
 
 /// Calls that may be made with any arguments.
 const FREE: &[i64] = &[
@@ -133,53 +130,207 @@ const OLDER: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
-/// Compiles the filter. It is for this process: it holds its number.
-///
-/// The free calls stand before the rest, as the few runs of numbers that they are: the kernel
-/// compiles the filter and tries it on every number while the agent starts.
-pub(super) fn filter() -> Result<BpfProgram, BackendError> {
-    let mut filter = free();
-    filter.extend(others()?);
-    Ok(filter)
+/// A limit on one argument of a call, of which only the low half is looked at: all that an int
+/// has, and all flags that there are.
+enum Limit {
+    /// It is one of these.
+    OneOf(Vec<u32>),
+    /// This bit is set.
+    Has(u32),
+    /// This bit is not set.
+    Lacks(u32),
+    /// Both halves of it are zero.
+    Null,
 }
 
-/// Lets the free calls through; what is none of them, or is made by another architecture's rules,
-/// goes on to what follows.
-fn free() -> BpfProgram {
-    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    const JUMP: u32 = libc::BPF_JMP | libc::BPF_K;
-    let instruction = |code: u32, k: u32, jt: usize, jf: usize| sock_filter {
-        code: u16::try_from(code).expect("codes are small"),
-        // A jump too far would be a filter that lets through what it must not.
-        jt: u8::try_from(jt).expect("the free calls are few runs"),
-        jf: u8::try_from(jf).expect("the free calls are few runs"),
-        k,
-    };
-    let runs = runs(FREE.iter().chain(OLDER).copied());
-    // Three instructions each: below it? beyond it? else it is free.
-    let length = 3 * runs.len();
-    let mut program = vec![
-        // struct seccomp_data: the number at 0, the architecture at 4.
-        instruction(LOAD, 4, 0, 0),
-        instruction(JUMP | libc::BPF_JEQ, ARCHITECTURE, 0, 1 + length),
-        instruction(LOAD, 0, 0, 0),
-    ];
-    for (at, (first, last)) in runs.into_iter().enumerate() {
-        let to_end = length - 3 * at - 1;
-        program.extend([
-            instruction(JUMP | libc::BPF_JGE, first, 0, to_end),
-            instruction(JUMP | libc::BPF_JGT, last, 1, 0),
-            instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
-        ]);
-    }
-    program
+/// Calls that may be made where the argument at this place is as the limit says.
+fn limited() -> [(&'static [i64], u32, Limit); 7] {
+    let is = |constant: libc::c_int| Limit::OneOf(vec![number(constant)]);
+    [
+        (
+            &[libc::SYS_socket, libc::SYS_socketpair],
+            0,
+            is(libc::AF_UNIX),
+        ),
+        (
+            &[libc::SYS_mmap, libc::SYS_mprotect],
+            2,
+            Limit::Lacks(number(libc::PROT_EXEC)),
+        ),
+        // A thread, not a process. (clone3 has its flags where a filter cannot see them.)
+        (
+            &[libc::SYS_clone],
+            0,
+            Limit::Has(number(libc::CLONE_THREAD)),
+        ),
+        // abort() and the like, against ourselves.
+        (
+            &[libc::SYS_tgkill],
+            0,
+            Limit::OneOf(vec![std::process::id()]),
+        ),
+        // Limits are read, not set.
+        (&[libc::SYS_prlimit64], 2, Limit::Null),
+        (
+            &[libc::SYS_ioctl],
+            1,
+            Limit::OneOf(vec![
+                request(libc::FIONBIO),
+                request(libc::FIOCLEX),
+                request(libc::FIONREAD),
+                // Whether standard output is a terminal.
+                request(libc::TCGETS),
+            ]),
+        ),
+        (
+            &[libc::SYS_prctl],
+            0,
+            Limit::OneOf(
+                [
+                    libc::PR_SET_NAME,
+                    libc::PR_GET_NAME,
+                    // Names of mappings, by the C library's allocator.
+                    libc::PR_SET_VMA,
+                    libc::PR_GET_DUMPABLE,
+                    libc::PR_GET_NO_NEW_PRIVS,
+                ]
+                .map(number)
+                .to_vec(),
+            ),
+        ),
+    ]
 }
+
+/// The filter. It is for this process: it holds its number.
+///
+/// It is written out here, and not by a compiler of filters, to be short: the kernel translates it
+/// and tries it on every number while the agent starts and a node waits.
+pub(super) fn filter() -> BpfProgram {
+    use To::{Allow, Kill, Next, Refuse};
+    let none_such = libc::SECCOMP_RET_ERRNO | number(libc::ENOSYS);
+    let mut filter = Draft::default();
+    filter.load(ARCHITECTURE_AT);
+    filter.test(libc::BPF_JEQ, ARCHITECTURE, Next, Kill);
+    filter.load(NUMBER_AT);
+    let limits: Vec<_> = (0..).map(To::Limit).zip(limited()).collect();
+    for (place, (calls, ..)) in &limits {
+        for &call in *calls {
+            let call = u32::try_from(call).expect("numbers of calls are small");
+            filter.test(libc::BPF_JEQ, call, *place, Next);
+        }
+    }
+    // The free calls as the few runs of numbers that they are, in their order: what is below a run
+    // and not in one before is in none.
+    for (first, last) in runs(FREE.iter().chain(OLDER).copied()) {
+        filter.test(libc::BPF_JGE, first, Next, Refuse);
+        filter.test(libc::BPF_JGT, last, Next, Allow);
+    }
+    filter.answer(Refuse, none_such);
+    for (place, (_, argument, limit)) in limits {
+        filter.place(place);
+        let low = ARGUMENTS_AT + 8 * argument;
+        filter.load(low);
+        match limit {
+            Limit::OneOf(values) => {
+                let (last, others) = values.split_last().expect("there is one");
+                for value in others {
+                    filter.test(libc::BPF_JEQ, *value, Allow, Next);
+                }
+                filter.test(libc::BPF_JEQ, *last, Allow, Refuse);
+            }
+            Limit::Has(bit) => filter.test(libc::BPF_JSET, bit, Allow, Refuse),
+            Limit::Lacks(bit) => filter.test(libc::BPF_JSET, bit, Refuse, Allow),
+            Limit::Null => {
+                filter.test(libc::BPF_JEQ, 0, Next, Refuse);
+                filter.load(low + 4);
+                filter.test(libc::BPF_JEQ, 0, Allow, Refuse);
+            }
+        }
+    }
+    filter.answer(Allow, libc::SECCOMP_RET_ALLOW);
+    filter.answer(Refuse, none_such);
+    filter.answer(Kill, libc::SECCOMP_RET_KILL_PROCESS);
+    filter.finish()
+}
+
+/// Where `struct seccomp_data` has what a call is, in bytes: its number, the architecture by whose
+/// rules it was made, and six arguments of 8 bytes, the low half first on what we run on.
+const NUMBER_AT: u32 = 0;
+const ARCHITECTURE_AT: u32 = 4;
+const ARGUMENTS_AT: u32 = 16;
 
 /// `AUDIT_ARCH_...` of `linux/audit.h`, as the kernel says what a call was made by.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// Where a filter goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Next,
+    Limit(usize),
+    Refuse,
+    Allow,
+    Kill,
+}
+
+/// A filter whose jumps are still to names of places; the next of that name is meant.
+#[derive(Default)]
+struct Draft {
+    /// Code and constant, and where it goes on if the test holds and if it does not.
+    steps: Vec<(u32, u32, To, To)>,
+    places: Vec<(To, usize)>,
+}
+
+impl Draft {
+    fn place(&mut self, place: To) {
+        self.places.push((place, self.steps.len()));
+    }
+
+    fn load(&mut self, at: u32) {
+        let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+        self.steps.push((load, at, To::Next, To::Next));
+    }
+
+    fn test(&mut self, test: u32, constant: u32, holds: To, fails: To) {
+        let jump = libc::BPF_JMP | libc::BPF_K | test;
+        self.steps.push((jump, constant, holds, fails));
+    }
+
+    fn answer(&mut self, place: To, answer: u32) {
+        self.place(place);
+        let ret = libc::BPF_RET | libc::BPF_K;
+        self.steps.push((ret, answer, To::Next, To::Next));
+    }
+
+    fn finish(self) -> BpfProgram {
+        let distance = |from: usize, to: To| {
+            let next = from + 1;
+            let mut ahead = self.places.iter().filter(|(_, at)| *at >= next);
+            let target = match to {
+                To::Next => next,
+                // A jump that leads nowhere would be a filter that lets through what it must not.
+                named => {
+                    ahead
+                        .find(|(place, _)| *place == named)
+                        .expect("it is ahead")
+                        .1
+                }
+            };
+            u8::try_from(target - next).expect("the filter is short")
+        };
+        let steps = self.steps.iter().enumerate();
+        steps
+            .map(|(at, &(code, k, holds, fails))| sock_filter {
+                code: u16::try_from(code).expect("codes are small"),
+                jt: distance(at, holds),
+                jf: distance(at, fails),
+                k,
+            })
+            .collect()
+    }
+}
 
 /// The runs of numbers without a gap, each by its first and last, in their order.
 fn runs(calls: impl Iterator<Item = i64>) -> Vec<(u32, u32)> {
@@ -194,143 +345,130 @@ fn runs(calls: impl Iterator<Item = i64>) -> Vec<(u32, u32)> {
     runs
 }
 
-/// The calls that are limited, and the answer to all that are on no list.
-fn others() -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for (call, conditions) in limited() {
-        let conditions: Result<Vec<_>, _> = conditions
-            .into_iter()
-            .map(|one| SeccompRule::new(vec![one?]))
-            .collect();
-        rules.insert(call, conditions?);
-    }
-    let (allow, none_such) = (
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
-    );
-    SeccompFilter::new(rules, none_such, allow, std::env::consts::ARCH.try_into()?)?.try_into()
+/// A constant of the C library as the kernel has it.
+fn number(constant: libc::c_int) -> u32 {
+    constant.unsigned_abs()
 }
 
-type Conditions = Vec<Result<SeccompCondition, BackendError>>;
-
-/// Calls that may be made where one of these conditions holds.
-fn limited() -> [(i64, Conditions); 9] {
-    let unix = || vec![equals(0, number(libc::AF_UNIX))];
-    let not_executable = || vec![lacks(2, number(libc::PROT_EXEC))];
-    [
-        (libc::SYS_socket, unix()),
-        (libc::SYS_socketpair, unix()),
-        (libc::SYS_mmap, not_executable()),
-        (libc::SYS_mprotect, not_executable()),
-        // A thread, not a process. (clone3 has its flags where a filter cannot see them.)
-        (libc::SYS_clone, vec![has(0, number(libc::CLONE_THREAD))]),
-        // abort() and the like, against ourselves.
-        (
-            libc::SYS_tgkill,
-            vec![equals(0, u64::from(std::process::id()))],
-        ),
-        // Limits are read, not set.
-        (libc::SYS_prlimit64, vec![is_null(2)]),
-        (
-            libc::SYS_ioctl,
-            vec![
-                equals(1, request(libc::FIONBIO)),
-                equals(1, request(libc::FIOCLEX)),
-                equals(1, request(libc::FIONREAD)),
-                // Whether standard output is a terminal.
-                equals(1, request(libc::TCGETS)),
-            ],
-        ),
-        (
-            libc::SYS_prctl,
-            vec![
-                equals(0, number(libc::PR_SET_NAME)),
-                equals(0, number(libc::PR_GET_NAME)),
-                // Names of mappings, by the C library's allocator.
-                equals(0, number(libc::PR_SET_VMA)),
-                equals(0, number(libc::PR_GET_DUMPABLE)),
-                equals(0, number(libc::PR_GET_NO_NEW_PRIVS)),
-            ],
-        ),
-    ]
-}
-
-/// A constant of the C library as the kernel's registers have it.
-fn number(constant: libc::c_int) -> u64 {
-    u64::from(constant.unsigned_abs())
-}
-
-/// The same of a request to a device, whose type is another in other C libraries.
-#[allow(clippy::unnecessary_cast)]
-fn request(constant: libc::Ioctl) -> u64 {
-    constant as u64
-}
-
-/// The argument's low half, all that an int has, is this.
-fn equals(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
-}
-
-fn is_null(argument: u8) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
-}
-
-/// All of these bits are set.
-fn has(argument: u8, bits: u64) -> Result<SeccompCondition, BackendError> {
-    let masked = SeccompCmpOp::MaskedEq(bits);
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, masked, bits)
-}
-
-/// None of these bits is set.
-fn lacks(argument: u8, bits: u64) -> Result<SeccompCondition, BackendError> {
-    let masked = SeccompCmpOp::MaskedEq(bits);
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, masked, 0)
+/// The same of a request to a device, whose type is another in other C libraries; the kernel looks
+/// at its low half.
+#[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
+fn request(constant: libc::Ioctl) -> u32 {
+    constant as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What the kernel would do with a call, by the filter's rules (`bpf(4)`'s classic machine, as
-    /// far as the free part uses it). `None`: it goes on.
-    fn answer(program: &BpfProgram, architecture: u32, number: u32) -> Option<u32> {
+    const X86: u32 = 0x4000_0003;
+
+    /// What the kernel would answer to a call, by the rules of `bpf(4)`'s classic machine.
+    fn answer(program: &BpfProgram, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
         let mut accumulator = 0;
         let mut at = 0;
-        while let Some(sock_filter { code, jt, jf, k }) = program.get(at).cloned() {
-            let jump = |holds: bool| usize::from(if holds { jt } else { jf });
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at].clone();
             at += 1;
-            match u32::from(code) {
-                0x20 => accumulator = if k == 4 { architecture } else { number },
-                0x15 => at += jump(accumulator == k),
-                0x35 => at += jump(accumulator >= k),
-                0x25 => at += jump(accumulator > k),
-                0x06 => return Some(k),
+            let holds = match u32::from(code) {
+                0x20 => {
+                    accumulator = match k {
+                        0 => number,
+                        4 => architecture,
+                        _ => {
+                            let argument = arguments[(k as usize - 16) / 8];
+                            let half = if k % 8 == 0 { argument } else { argument >> 32 };
+                            half as u32
+                        }
+                    };
+                    assert_eq!((jt, jf), (0, 0));
+                    true
+                }
+                0x15 => accumulator == k,
+                0x35 => accumulator >= k,
+                0x25 => accumulator > k,
+                0x45 => accumulator & k != 0,
+                0x06 => return k,
                 other => panic!("an instruction {other:#x}"),
-            }
+            };
+            at += usize::from(if holds { jt } else { jf });
         }
-        assert_eq!(
-            at,
-            program.len(),
-            "it goes on at the first instruction after"
-        );
-        None
     }
+
+    const ALLOW: u32 = 0x7fff_0000;
+    const KILL: u32 = 0x8000_0000;
+    /// `SECCOMP_RET_ERRNO` with ENOSYS.
+    const NO_SUCH_CALL: u32 = 0x0005_0026;
 
     #[test]
     fn exactly_the_free_calls_are_let_through_and_only_by_this_architecture() {
-        let program = free();
+        let program = filter();
+        let is = |calls: &[i64], number: u32| calls.contains(&i64::from(number));
         for number in 0..2_000 {
-            let is_free = FREE
-                .iter()
-                .chain(OLDER)
-                .any(|&call| call == i64::from(number));
-            let expected = is_free.then_some(libc::SECCOMP_RET_ALLOW);
-            assert_eq!(answer(&program, ARCHITECTURE, number), expected, "{number}");
+            // These arguments are within no limit but that of clone, which wants a bit.
+            let all_bits = [u64::MAX; 6];
+            let is_free = is(FREE, number) || is(OLDER, number) || is(&[libc::SYS_clone], number);
+            let expected = if is_free { ALLOW } else { NO_SUCH_CALL };
+            assert_eq!(
+                answer(&program, ARCHITECTURE, number, all_bits),
+                expected,
+                "{number}"
+            );
             // 32-bit x86, whose numbers mean other calls.
-            assert_eq!(answer(&program, 0x4000_0003, number), None, "{number}");
+            assert_eq!(answer(&program, X86, number, [0; 6]), KILL, "{number}");
             // x32, whose numbers have this bit.
-            assert_eq!(answer(&program, ARCHITECTURE, 0x4000_0000 | number), None);
+            let x32 = 0x4000_0000 | number;
+            assert_eq!(answer(&program, ARCHITECTURE, x32, [0; 6]), NO_SUCH_CALL);
         }
-        assert!(filter().unwrap().len() < 400);
+    }
+
+    #[test]
+    fn limited_calls_are_let_through_within_their_limits() {
+        let program = filter();
+        let high = 1 << 32;
+        let own = u64::from(std::process::id());
+        let prctl = |option: libc::c_int| (libc::SYS_prctl, 0, u64::from(option.unsigned_abs()));
+        for ((call, place, value), expected) in [
+            ((libc::SYS_socket, 0, 1), true),
+            ((libc::SYS_socket, 0, 2), false),
+            ((libc::SYS_socket, 0, 10), false),
+            ((libc::SYS_socketpair, 0, 1), true),
+            ((libc::SYS_socketpair, 0, 16), false),
+            ((libc::SYS_mmap, 2, 3), true),
+            ((libc::SYS_mmap, 2, 4), false),
+            ((libc::SYS_mmap, 2, 7), false),
+            ((libc::SYS_mmap, 2, high | 5), false),
+            ((libc::SYS_mprotect, 2, 0), true),
+            ((libc::SYS_mprotect, 2, 5), false),
+            ((libc::SYS_clone, 0, 0x3d_0f00), true),
+            // vfork, and fork as the C library does it.
+            ((libc::SYS_clone, 0, 0x4111), false),
+            ((libc::SYS_clone, 0, 0x0120_0011), false),
+            ((libc::SYS_tgkill, 0, own), true),
+            ((libc::SYS_tgkill, 0, own + 1), false),
+            ((libc::SYS_prlimit64, 2, 0), true),
+            ((libc::SYS_prlimit64, 2, 1), false),
+            ((libc::SYS_prlimit64, 2, high), false),
+            ((libc::SYS_ioctl, 1, 0x5421), true),
+            ((libc::SYS_ioctl, 1, 0x5451), true),
+            ((libc::SYS_ioctl, 1, 0x541b), true),
+            ((libc::SYS_ioctl, 1, 0x5401), true),
+            // TIOCSTI writes into a terminal's input.
+            ((libc::SYS_ioctl, 1, 0x5412), false),
+            (prctl(libc::PR_SET_NAME), true),
+            (prctl(libc::PR_GET_NAME), true),
+            (prctl(libc::PR_SET_VMA), true),
+            (prctl(libc::PR_GET_DUMPABLE), true),
+            (prctl(libc::PR_GET_NO_NEW_PRIVS), true),
+            (prctl(libc::PR_SET_DUMPABLE), false),
+            (prctl(libc::PR_SET_SECCOMP), false),
+        ] {
+            let call_number = u32::try_from(call).unwrap();
+            let mut arguments = [0; 6];
+            arguments[place] = value;
+            let answer = answer(&program, ARCHITECTURE, call_number, arguments);
+            let wanted = if expected { ALLOW } else { NO_SUCH_CALL };
+            assert_eq!(answer, wanted, "{call}: argument {place} is {value:#x}");
+        }
     }
 }

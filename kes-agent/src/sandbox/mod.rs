@@ -92,10 +92,7 @@ fn restrict_files(reach: &Reach) -> Protection {
 }
 
 fn filter_calls() -> Protection {
-    let applied = calls::filter()
-        .map_err(seccompiler::Error::from)
-        .and_then(|filter| seccompiler::apply_filter(&filter));
-    match applied {
+    match seccompiler::apply_filter(&calls::filter()) {
         Ok(()) => in_force(
             CALLS,
             "only listed system calls are answered: the agent cannot fork, execute, trace, or \
