@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::num::NonZeroU64;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,15 +12,12 @@ use kes_wire::envelope;
 use kes_wire::opcert::OpCert;
 use kes_wire::sum6kes::VerificationKey;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use rustix::thread::set_current_timer_slack;
 
 use super::super::processes::programs;
 use super::operator::Operator;
 
 /// How long anything may take before the measurement is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries to connect.
-const MOMENT: Duration = Duration::from_micros(20);
 
 /// The folder, in a site's, for what outlives an agent.
 const STATE: &str = "state";
@@ -90,8 +86,6 @@ impl Site {
             // Ours keeps what outlives it here.
             .env("KES_AGENT_STATE_DIR", STATE)
             .stdout(log);
-        // Otherwise a moment's sleep takes three.
-        set_current_timer_slack(NonZeroU64::new(1)).unwrap();
         let begin = Instant::now();
         self.agent = Some(command.spawn().unwrap());
         let mut stream = connect(&self.service());
@@ -249,15 +243,15 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-/// Connects to a socket that is about to be made and listened on. It is tried again and again
-/// rather than awaited by inotify: a processor that has nothing to do for milliseconds takes a
-/// tenth of one to wake in a virtual machine, which is not the agent's doing.
+/// Connects to a socket that is about to be made and listened on. It is tried again at once and
+/// not awaited: a processor that sleeps takes a tenth of a millisecond to wake in a virtual
+/// machine, which is not the agent's doing.
 fn connect(path: &Path) -> UnixStream {
     let begin = Instant::now();
     loop {
         match UnixStream::connect(path) {
             Ok(stream) => return stream,
-            Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(MOMENT),
+            Err(_) if begin.elapsed() < PATIENCE => {}
             Err(error) => panic!("{}: {error}", path.display()),
         }
     }
