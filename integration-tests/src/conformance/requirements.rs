@@ -3,9 +3,9 @@
 use super::{agent, client};
 
 /// The order of the specification.
-const GROUPS: [&str; 19] = [
+const GROUPS: [&str; 20] = [
     "TR", "HS", "KEY", "SVC", "CLI", "ROT", "VER", "DEP", "ST", "EVO", "SCH", "CNT", "TOMB",
-    "PEER", "TIME", "MEM", "FILE", "CMD", "SEC",
+    "PEER", "TIME", "LIM", "MEM", "FILE", "CMD", "SEC",
 ];
 
 /// What a client SHOULD do; one that does not is no worse than those that are deployed.
@@ -45,6 +45,10 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
             "MEM-1", "MEM-2", "MEM-3", "MEM-4", "MEM-5", "MEM-6", "MEM-7", "MEM-8",
         ],
         "it is about memory and files that are the agent's own",
+    ),
+    (
+        &["LIM-1"],
+        "it gathers the limits of other requirements, and some of this project's own",
     ),
     (
         &["FILE-1", "FILE-2", "FILE-3"],
