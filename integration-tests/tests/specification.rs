@@ -103,6 +103,111 @@ fn every_requirement_names_a_test_that_exists() {
     assert!(untested.is_empty(), "without a test: {untested:?}");
 }
 
+/// The headings of a proposal in the order of CIP-0001, with those that it must have below them.
+const HEADINGS: [&str; 10] = [
+    "## Abstract",
+    "## Motivation: why is this CIP necessary?",
+    "## Specification",
+    "### Security considerations",
+    "### Versioning",
+    "## Rationale: how does this CIP achieve its goals?",
+    "## Path to Active",
+    "### Acceptance Criteria",
+    "### Implementation Plan",
+    "## Copyright",
+];
+
+/// The fields of its preamble.
+const PREAMBLE: [&str; 9] = [
+    "CIP",
+    "Title",
+    "Category",
+    "Status",
+    "Authors",
+    "Implementors",
+    "Discussions",
+    "Created",
+    "License",
+];
+
+#[test]
+fn the_specification_has_the_shape_of_a_cip() {
+    let text = fs::read_to_string(root().join("spec/README.md")).unwrap();
+    let (preamble, body) = text
+        .strip_prefix("---\n")
+        .and_then(|rest| rest.split_once("\n---\n"))
+        .expect("a preamble");
+    let fields: Vec<&str> = preamble
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect();
+    assert_eq!(fields, PREAMBLE);
+    assert!(preamble.contains("\nLicense: Apache-2.0"), "{preamble}");
+    let headings = body.lines().filter(|line| line.starts_with('#'));
+    let headings: Vec<&str> = headings.filter(|line| *line != "### Use cases").collect();
+    assert_eq!(headings, HEADINGS);
+    let (_, rest) = body.split_once("## Abstract").unwrap();
+    let words = rest.split("\n## ").next().unwrap().split_whitespace();
+    assert!(
+        (100..250).contains(&words.count()),
+        "an abstract of about 200 words"
+    );
+}
+
+/// A heading's anchor, as it is made of it where such texts are shown.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+/// The links in a text that lead nowhere; links to the web are not followed.
+fn dead_links(text: &str, path: &Path) -> Vec<String> {
+    let links = text.split("](").skip(1);
+    links
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .filter(|link| !link.contains("://"))
+        .filter(|link| {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = path.parent().unwrap().join(file);
+            let target = if file.is_empty() {
+                path.to_owned()
+            } else {
+                target
+            };
+            if heading.is_empty() {
+                return !target.exists();
+            }
+            let text = fs::read_to_string(target).unwrap_or_default();
+            let mut headings = text.lines().filter(|line| line.starts_with('#'));
+            !headings.any(|line| anchor(line) == heading)
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn no_link_of_the_specification_leads_nowhere() {
+    for folder in ["spec", "spec/vectors", "spec/decisions"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let dead = dead_links(&fs::read_to_string(&path).unwrap(), &path);
+            assert!(dead.is_empty(), "{}: {dead:?}", path.display());
+        }
+    }
+    let readme = root().join("spec/README.md");
+    let wrong = "[a](nowhere.md) [b](protocol.md#nothing-like-it) [c](state.md) [d](https://x.y/z)";
+    assert_eq!(
+        dead_links(wrong, &readme),
+        ["nowhere.md", "protocol.md#nothing-like-it"]
+    );
+}
+
 /// Pairs of a requirement and a vector that shows it.
 type Shown = BTreeSet<(String, String)>;
 
