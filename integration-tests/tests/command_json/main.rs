@@ -8,8 +8,10 @@ mod streams;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use integration_tests::pool::{Agent, Node, Outcome, Pool, TestNetwork, until};
+use integration_tests::pool::{Agent, Node, Outcome, Pool, TestNetwork, program, until};
+use integration_tests::tools::succeed;
 use schema::Schema;
 use serde_json::{Value, json};
 
@@ -201,7 +203,7 @@ fn nodes(checked: &Checked) {
     let _ = node.await_event("disconnected", seen);
     // One that is asked to stop ends with an object of its own.
     let pid = node.pid().to_string();
-    integration_tests::tools::succeed(std::process::Command::new("kill").args(["-s", "INT", &pid]));
+    succeed(Command::new("kill").args(["-s", "INT", &pid]));
     let events = until("the node to stop", || {
         let events = node.events();
         (events.last()? == "}").then_some(events)
@@ -291,6 +293,16 @@ fn other_makes(checked: &Checked) {
     }
 }
 
+/// What the agent's own program prints with `--json`.
+fn the_host(checked: &Checked) {
+    let mut command = Command::new(program("kes-agent"));
+    let output = command.args(["check-host", "--json"]).output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    checked.hold("check-host", &object);
+    assert_eq!(object["ok"], output.status.success());
+}
+
 #[test]
 fn everything_the_commands_print_is_as_specified() {
     let checked = Checked::new();
@@ -298,6 +310,7 @@ fn everything_the_commands_print_is_as_specified() {
     nodes(&checked);
     peers_and_an_expired_key(&checked);
     other_makes(&checked);
+    the_host(&checked);
     let seen: Vec<String> = checked.seen.take().into_iter().collect();
     let mut specified = checked.schema.outputs();
     specified.sort();
