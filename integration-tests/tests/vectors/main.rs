@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cddl;
+mod cddl_file;
 mod file;
 mod make;
 mod ours;
@@ -14,6 +15,7 @@ mod second;
 
 use std::fs;
 
+use cddl_file::{Cddl, Seen};
 use file::Vector;
 
 /// The versions to read a vector in.
@@ -98,4 +100,36 @@ fn every_number_of_our_control_version_is_in_a_vector() {
     }
     let missing = &cddl::all_numbers() - &seen;
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The file with the rules says what the vectors do: nothing else, and nothing more.
+#[test]
+fn the_cddl_has_what_the_vectors_have() {
+    let text = fs::read_to_string(file::folder().join("../control-rotation.cddl")).unwrap();
+    let cddl = Cddl::read(&text);
+    let mut seen = Seen::new();
+    for (name, vector) in file::read() {
+        let Some(rule) = vector.read_as.strip_prefix("rotation-") else {
+            continue;
+        };
+        let mut rest = vector.bytes.get(4..).unwrap_or_default();
+        let item: Option<ciborium::Value> = ciborium::from_reader(&mut rest).ok();
+        let is_one = |strict: bool, seen: &mut Seen| {
+            let fits = |item| rest.is_empty() && cddl.is(rule, item, strict, seen);
+            item.as_ref().is_some_and(fits)
+        };
+        assert_eq!(
+            is_one(false, &mut Seen::new()),
+            vector.outcome.is_ok(),
+            "{name}"
+        );
+        // A later version's fields are the only ones that are not listed.
+        if vector.outcome.is_ok() && vector.requirements != ["VER-1"] {
+            assert!(is_one(true, &mut seen), "{name} has more than is listed");
+        }
+    }
+    let everything = &cddl.everything("request") | &cddl.everything("answer");
+    assert!(everything.len() > 100, "{everything:?}");
+    let missing = &everything - &seen;
+    assert!(missing.is_empty(), "in no vector: {missing:#?}");
 }
