@@ -236,6 +236,107 @@ const ANSWER: Shape = Choice(
     ],
 );
 
+const CELL: Shape = Uint;
+const KEPT_CERTIFIED: &[Field] = &[(0, "certificate", Must, Opcert), (1, "cell", Must, CELL)];
+const KEPT_RECORD: Shape = Structure(&[
+    (0, "cold_vkey", Must, VKEY),
+    (
+        1,
+        "pending",
+        Must,
+        Choice(
+            "state",
+            &[
+                ("empty", &[]),
+                ("key", &[(0, "vkey", Must, VKEY), (1, "cell", Must, CELL)]),
+                ("certified", KEPT_CERTIFIED),
+                ("scheduled", KEPT_CERTIFIED),
+            ],
+        ),
+    ),
+    (
+        2,
+        "active",
+        Must,
+        Choice(
+            "state",
+            &[
+                ("empty", &[]),
+                (
+                    "active",
+                    &[
+                        (0, "certificate", Must, Opcert),
+                        (1, "cell", Must, CELL),
+                        (2, "evolution", Must, Uint),
+                        (3, "stamp", Must, Uint),
+                    ],
+                ),
+                (
+                    "expired",
+                    &[
+                        (0, "certificate", Must, Opcert),
+                        (1, "stamp", Must, Uint),
+                        (2, "since", Must, Uint),
+                    ],
+                ),
+                (
+                    "dropped",
+                    &[(0, "vkey", Nothing, VKEY), (1, "stamp", Must, Uint)],
+                ),
+            ],
+        ),
+    ),
+    (3, "high_water_mark", Nothing, Uint),
+    (4, "newest_stamp", Must, Uint),
+    (
+        5,
+        "tombstone",
+        Nothing,
+        Structure(&[(0, "stamp", Must, Uint), (1, "vkey", Nothing, VKEY)]),
+    ),
+    (
+        6,
+        "anchor",
+        Nothing,
+        Structure(&[
+            (0, "boot_id", Must, Text),
+            (1, "wall", Must, Uint),
+            (2, "boot", Must, Uint),
+            (
+                3,
+                "source",
+                Must,
+                Name(&[
+                    "synchronised",
+                    "confirmed",
+                    "activation",
+                    "nothing-better",
+                    "unguarded",
+                ]),
+            ),
+        ]),
+    ),
+    (
+        7,
+        "network",
+        Must,
+        Structure(&[
+            (0, "magic", Must, Uint),
+            (1, "slots_per_kes_period", Must, Uint),
+            (2, "slot_length_ns", Must, Uint),
+            (3, "max_kes_evolutions", Must, Uint),
+            (4, "shelley_start_slot", Must, Uint),
+            (5, "shelley_start_time", Must, Uint),
+        ]),
+    ),
+]);
+
+/// What a record of kept memory says.
+pub(crate) fn kept_record(item: &Item) -> Outcome {
+    let says = says(&KEPT_RECORD, item, "record", &mut Numbered::new());
+    says.map_or_else(|| refused("unreadable"), Ok)
+}
+
 /// The numbers that an item has, keys and enumerations, each with the way to it.
 pub(crate) type Numbered = BTreeSet<String>;
 

@@ -5,6 +5,7 @@
 
 mod control;
 mod keys;
+mod memory;
 mod rotation;
 mod service;
 
@@ -40,6 +41,8 @@ pub(crate) fn vectors() -> Vectors {
     control::answers(&mut made);
     rotation::requests(&mut made);
     rotation::answers(&mut made);
+    memory::records(&mut made);
+    memory::heads(&mut made);
     made.0
 }
 

@@ -20,9 +20,11 @@ use serde_json::{Value, json};
 
 use crate::file::Vector;
 
-type Outcome = Result<Value, String>;
+mod kept;
 
-fn refused<T>(reason: &str) -> Result<T, String> {
+pub(crate) type Outcome = Result<Value, String>;
+
+pub(crate) fn refused<T>(reason: &str) -> Result<T, String> {
     Err(reason.to_owned())
 }
 
@@ -53,6 +55,8 @@ pub(crate) fn read(vector: &Vector, version: Option<&str>) -> Outcome {
             let answer = frame::parse(&content).or_else(|_| refused("not-understood"))?;
             Ok(answer_says(&answer))
         }),
+        "kept-record" => kept::record(bytes),
+        "kept-head" => kept::head(bytes),
         other => panic!("nothing reads {other}"),
     }
 }

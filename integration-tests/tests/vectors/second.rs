@@ -54,6 +54,8 @@ pub(crate) fn read(vector: &Vector, version: Option<&str>) -> Outcome {
         },
         "rotation-request" => cddl::request(&frame(&mut bytes)?)?,
         "rotation-answer" => cddl::answer(&frame(&mut bytes)?)?,
+        "kept-record" => return kept_record(&vector.bytes),
+        "kept-head" => return kept_head(&vector.bytes),
         other => panic!("nothing reads {other}"),
     };
     assert!(bytes.0.is_empty(), "{} bytes are left", bytes.0.len());
@@ -451,4 +453,44 @@ fn frame(bytes: &mut Bytes<'_>) -> Result<ciborium::Value, String> {
         Ok(item) if content.is_empty() => Ok(item),
         Ok(_) | Err(_) => refused("not-understood"),
     }
+}
+
+/// A record of kept memory, in which no two keys have one cell.
+fn kept_record(bytes: &[u8]) -> Outcome {
+    let item = ciborium::from_reader(bytes).or_else(|_| refused("unreadable"))?;
+    let says = cddl::kept_record(&item)?;
+    let cells = [&says["pending"]["cell"], &says["active"]["cell"]];
+    if cells[0] == cells[1] && !cells[0].is_null() {
+        return refused("contradictory");
+    }
+    Ok(says)
+}
+
+/// The head of kept memory.
+fn kept_head(head: &[u8]) -> Outcome {
+    let mut bytes = Bytes(head);
+    if bytes.take(8)? != b"KESAGENT" {
+        return refused("foreign");
+    }
+    if bytes.number(4)? != 1 {
+        return refused("other-version");
+    }
+    bytes.take(4)?;
+    let number = bytes.number(8)?;
+    if number == 0 {
+        return Ok(json!({ "body": null }));
+    }
+    let place = &head[if number % 2 == 0 { 64 } else { 960 }..][..896];
+    let mut bytes = Bytes(place);
+    let (found, length) = (bytes.number(8)?, bytes.count()?);
+    let (sum, body) = (bytes.take(32)?, bytes.0);
+    let mut expected = [0; 32];
+    if found == number && length <= 852 {
+        let said = [&place[..12], &body[..length]].concat();
+        kes_wire::sys::sodium::blake2b(&said, &mut expected);
+    }
+    if sum != expected {
+        return refused("damaged");
+    }
+    Ok(json!({ "body": hex::encode(&body[..length]) }))
 }
