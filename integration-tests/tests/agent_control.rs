@@ -5,6 +5,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
+use integration_tests::conformance::wire::{PATIENCE, Wire};
 use integration_tests::pool::{Agent, Pool, TestNetwork, program};
 
 struct Control {
@@ -197,4 +198,38 @@ fn a_staged_key_is_replaced_where_the_settings_let_it() {
     agent.signal("HUP");
     agent.await_log("configuration reloaded");
     control.prints(&["gen-staged-key"]);
+}
+
+#[test]
+fn a_command_that_a_version_does_not_have_closes_the_connection_without_an_answer() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    let active = pool.rotate();
+    let settled = |version: &str| {
+        let wire = Wire::connect(&pool.path("control.socket")).unwrap();
+        assert!(wire.settle_control(version).unwrap(), "{version}");
+        wire
+    };
+    const DROP_KEY: u16 = 5;
+    for (version, unknown) in [
+        ("Control:3.0", &[6, 7, 0x0100, u16::MAX][..]),
+        ("Control:2.0", &[6, u16::MAX]),
+        ("Control:1.0", &[DROP_KEY, 6]),
+        ("Control:StandardCrypto:0.5", &[DROP_KEY, 6]),
+    ] {
+        for number in unknown {
+            let wire = settled(version);
+            // What follows it is not taken for another command.
+            let query = [0, 1];
+            wire.send(&[&number.to_be_bytes()[..], &query].concat())
+                .unwrap();
+            let said = wire.until_closed(PATIENCE).unwrap();
+            assert_eq!(said, b"", "{version}: {number}");
+        }
+        // A command that it has is answered: nothing is staged.
+        let wire = settled(version);
+        wire.send(&[0, 1]).unwrap();
+        assert_eq!(wire.read(1).unwrap(), [0], "{version}");
+    }
+    assert_eq!(pool.status()["active"]["vkey"], active);
 }

@@ -485,3 +485,57 @@ fn an_activation_vouches_for_the_clock_where_nothing_else_does() {
     let _ = turned.await_warning("clock-doubtful");
     assert_eq!(turned.served_evolution(), 3);
 }
+
+#[test]
+fn an_evolution_is_not_told_to_nodes() {
+    let turned = Turned::new(true);
+    let _agent = turned.agent();
+    turned.activate_evolved();
+    let mut nodes = [turned.connect(), turned.connect()];
+    for node in &mut nodes {
+        assert_eq!(turned.next(node).evolution.0, 3);
+    }
+    for evolution in 4..8 {
+        turned.clock.pass(PERIOD);
+        turned.await_evolution(evolution);
+    }
+    // What the agent says next is the next key: it has said nothing of the evolutions.
+    let vkey = turned.pool.rotate();
+    for node in &mut nodes {
+        let next = turned.next(node);
+        assert_eq!(
+            (next.opcert.kes_vkey.to_string(), next.evolution.0),
+            (vkey.clone(), 0)
+        );
+    }
+}
+
+#[test]
+fn without_a_trusted_time_a_peers_key_stays_as_it_came() {
+    let followed = Followed::new("strict");
+    let turned = &followed.turned;
+    let mut node = turned.unserved_node();
+    let active = |status: &Value| {
+        (
+            status["active"].clone(),
+            status["counter_high_water_mark"].clone(),
+        )
+    };
+    let came = active(&turned.status());
+    assert_eq!(came.0["state"], "serving");
+    assert_eq!(came.0["evolution"], 0);
+    // By the clock it would have evolved, then expired.
+    for periods in [1, 60, 10] {
+        turned.clock.pass(periods * PERIOD);
+        turned.clock.step(MINUTE);
+        turned.is_sent_nothing(&mut node);
+        let now = active(&turned.status());
+        assert_eq!(now.0["evolution"], 0, "after {periods} periods more");
+        assert_eq!(now.0["state"], "serving");
+    }
+    turned.pool.cli(&["confirm-clock"]).succeeded();
+    until("the key to expire", || {
+        (turned.status()["active"]["state"] == "expired").then_some(())
+    });
+    turned.is_sent_nothing(&mut node);
+}

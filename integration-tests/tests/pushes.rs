@@ -151,3 +151,38 @@ fn over_the_older_versions_a_client_comes_back_for_news() {
         }
     });
 }
+
+#[test]
+fn what_was_replaced_before_a_node_had_answered_is_never_sent() {
+    run(async {
+        for round in 0..4 {
+            let mut operator = Operator::new().await;
+            let mut node = operator.node(&[SERVICE_2_0]).await;
+            let mut slow = operator.node(&[SERVICE_2_0]).await;
+            let first = operator.install(0, 1000).await;
+            let next = async |node: &mut ServiceClient| match node.next().await.unwrap() {
+                ServiceMessage::Key(key) => Some(key.opcert.kes_vkey),
+                ServiceMessage::Dropped { .. } => None,
+            };
+            // One has not answered while three more keys come, and on odd rounds a drop.
+            assert_eq!(next(&mut slow).await, Some(first));
+            assert_eq!(receive(&mut node).await.0, first);
+            let mut newest = Some(first);
+            for counter in 1..4 {
+                newest = Some(operator.install(counter, 1000).await);
+                // They were sent: another node has each.
+                assert_eq!(Some(receive(&mut node).await.0), newest);
+            }
+            if round % 2 == 1 {
+                operator.done(Request::DropActive {}).await;
+                newest = None;
+            }
+            slow.answer(ServiceResult::Ok).await.unwrap();
+            assert_eq!(next(&mut slow).await, newest, "round {round}");
+            // Nothing is behind it but what comes later.
+            slow.answer(ServiceResult::Ok).await.unwrap();
+            let last = operator.install(4, 1000).await;
+            assert_eq!(next(&mut slow).await, Some(last), "round {round}");
+        }
+    });
+}

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// More requirements without a test than this are too many.
-const MOST_UNTESTED: usize = 2;
-
 const TABLE: &str = "requirements.md";
+
+/// Where the second table begins, of the vectors that show a requirement.
+const VECTORS: &str = "## Vectors";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -95,17 +95,170 @@ fn every_requirement_names_a_test_that_exists() {
             ids.extend(defined(&fs::read_to_string(path).unwrap()));
         }
     }
-    let table = fs::read_to_string(root().join("spec").join(TABLE)).unwrap();
+    let text = fs::read_to_string(root().join("spec").join(TABLE)).unwrap();
+    let (table, _) = text.split_once(VECTORS).unwrap();
     assert!(!ids.is_empty(), "no requirement was found");
-    let (wrong, untested) = compare(&ids, &rows(&table));
-    println!(
-        "{} requirements, {} without a test:",
-        ids.len(),
-        untested.len()
-    );
-    untested.iter().for_each(|line| println!("  {line}"));
+    let (wrong, untested) = compare(&ids, &rows(table));
     assert!(wrong.is_empty(), "spec/{TABLE}:\n{}", wrong.join("\n"));
-    assert!(untested.len() <= MOST_UNTESTED, "too many without a test");
+    assert!(untested.is_empty(), "without a test: {untested:?}");
+}
+
+/// The headings of a proposal in the order of CIP-0001, with those that it must have below them.
+const HEADINGS: [&str; 10] = [
+    "## Abstract",
+    "## Motivation: why is this CIP necessary?",
+    "## Specification",
+    "### Security considerations",
+    "### Versioning",
+    "## Rationale: how does this CIP achieve its goals?",
+    "## Path to Active",
+    "### Acceptance Criteria",
+    "### Implementation Plan",
+    "## Copyright",
+];
+
+/// The fields of its preamble.
+const PREAMBLE: [&str; 9] = [
+    "CIP",
+    "Title",
+    "Category",
+    "Status",
+    "Authors",
+    "Implementors",
+    "Discussions",
+    "Created",
+    "License",
+];
+
+#[test]
+fn the_specification_has_the_shape_of_a_cip() {
+    let text = fs::read_to_string(root().join("spec/README.md")).unwrap();
+    let (preamble, body) = text
+        .strip_prefix("---\n")
+        .and_then(|rest| rest.split_once("\n---\n"))
+        .expect("a preamble");
+    let fields: Vec<&str> = preamble
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect();
+    assert_eq!(fields, PREAMBLE);
+    assert!(preamble.contains("\nLicense: Apache-2.0"), "{preamble}");
+    let headings = body.lines().filter(|line| line.starts_with('#'));
+    let headings: Vec<&str> = headings.filter(|line| *line != "### Use cases").collect();
+    assert_eq!(headings, HEADINGS);
+    let (_, rest) = body.split_once("## Abstract").unwrap();
+    let words = rest.split("\n## ").next().unwrap().split_whitespace();
+    assert!(
+        (100..250).contains(&words.count()),
+        "an abstract of about 200 words"
+    );
+}
+
+/// A heading's anchor, as it is made of it where such texts are shown.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+/// The links in a text that lead nowhere; links to the web are not followed.
+fn dead_links(text: &str, path: &Path) -> Vec<String> {
+    let links = text.split("](").skip(1);
+    links
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .filter(|link| !link.contains("://"))
+        .filter(|link| {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = path.parent().unwrap().join(file);
+            let target = if file.is_empty() {
+                path.to_owned()
+            } else {
+                target
+            };
+            if heading.is_empty() {
+                return !target.exists();
+            }
+            let text = fs::read_to_string(target).unwrap_or_default();
+            let mut headings = text.lines().filter(|line| line.starts_with('#'));
+            !headings.any(|line| anchor(line) == heading)
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn no_link_of_the_specification_leads_nowhere() {
+    for folder in ["spec", "spec/vectors", "spec/decisions"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let dead = dead_links(&fs::read_to_string(&path).unwrap(), &path);
+            assert!(dead.is_empty(), "{}: {dead:?}", path.display());
+        }
+    }
+    let readme = root().join("spec/README.md");
+    let wrong = "[a](nowhere.md) [b](protocol.md#nothing-like-it) [c](state.md) [d](https://x.y/z)";
+    assert_eq!(
+        dead_links(wrong, &readme),
+        ["nowhere.md", "protocol.md#nothing-like-it"]
+    );
+}
+
+/// Pairs of a requirement and a vector that shows it.
+type Shown = BTreeSet<(String, String)>;
+
+/// The pairs that the second table has: `| SVC-1 | `service-2.0/key`, ... |`.
+fn cited(table: &str) -> Shown {
+    rows(table)
+        .iter()
+        .flat_map(|(id, names)| {
+            let names = names.split(", ").map(|name| name.trim_matches('`'));
+            names.map(|name| (id.clone(), name.to_owned()))
+        })
+        .collect()
+}
+
+/// The pairs that the vectors' files have; and the vectors that name no requirement.
+fn shown(folder: &Path) -> (Shown, Vec<String>) {
+    let (mut shown, mut homeless) = (Shown::new(), Vec::new());
+    let groups = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    for group in groups.filter(|entry| entry.path().is_dir()) {
+        for file in fs::read_dir(group.path()).unwrap() {
+            let path = file.unwrap().path();
+            let group = group.file_name().into_string().unwrap();
+            let name = format!("{group}/{}", path.file_stem().unwrap().display());
+            let text = fs::read_to_string(path).unwrap();
+            let vector: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let ids: Vec<String> = serde_json::from_value(vector["requirements"].clone()).unwrap();
+            if ids.is_empty() {
+                homeless.push(name.clone());
+            }
+            shown.extend(ids.into_iter().map(|id| (id, name.clone())));
+        }
+    }
+    (shown, homeless)
+}
+
+#[test]
+fn every_vector_is_cited_by_the_requirements_it_shows() {
+    let text = fs::read_to_string(root().join("spec").join(TABLE)).unwrap();
+    let (table, citations) = text.split_once(VECTORS).unwrap();
+    let known: BTreeSet<String> = rows(table).into_iter().map(|(id, _)| id).collect();
+    let cited = cited(citations);
+    let (shown, homeless) = shown(&root().join("spec/vectors"));
+    assert!(shown.len() > 100, "the vectors are there");
+    let empty: Vec<String> = Vec::new();
+    assert_eq!(homeless, empty, "vectors that no requirement is named in");
+    let strangers: Vec<_> = shown.iter().filter(|(id, _)| !known.contains(id)).collect();
+    assert!(strangers.is_empty(), "no such requirement: {strangers:?}");
+    let uncited: Vec<_> = shown.difference(&cited).collect();
+    assert!(uncited.is_empty(), "shown, and not cited: {uncited:?}");
+    let missing: Vec<_> = cited.difference(&shown).collect();
+    assert!(missing.is_empty(), "cited, and not shown: {missing:?}");
 }
 
 #[test]

@@ -30,9 +30,9 @@ use crate::trusted_time::{Believed, Reading, TrustedTime};
 use crate::vault::{Done, Heard, Newest, Vault};
 
 /// How often the clocks are looked at while the wall clock is not believed.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a command waits for the disk.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
+pub const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// A time that is kept is written again where it has come to differ by more than this, in
 /// microseconds.
 const KEPT_TIME_TOLERANCE: u64 = 1_000_000;

@@ -21,7 +21,7 @@ use crate::folders::{self, OpenToAll};
 
 /// Connections that may wait to be accepted. The system has a limit of its own
 /// (`net.core.somaxconn`), which is usually this.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Why a socket cannot be listened on.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::state::{State, Tombstone};
 
 /// Bytes that a file of marks may have.
-const MOST_BYTES: usize = 4096;
+pub const MOST_BYTES: usize = 4096;
 
 /// The marks of one cold key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ pub fn read(path: &Path, cold_vkey: &ColdVerificationKey) -> Result<Option<Marks
 }
 
 /// How long after a writing that failed it is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+pub const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Writes the marks as they change, on a thread of its own.
 pub struct Keeper {

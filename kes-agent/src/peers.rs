@@ -25,14 +25,14 @@ use crate::state::{Active, Awaits, State};
 use crate::vault::Heard;
 
 /// The first retry comes within this time.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
+pub const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// No retry waits for longer.
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+pub const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// A connection that lasted this long was a good one: delays begin anew after it.
 const LIVED: Duration = Duration::from_secs(1);
 /// How often is looked whether what was declined may be had by now, beside when a period begins,
 /// the clock is set or the state changes.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+pub const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is known of the configured peers.
 #[derive(Default)]

@@ -35,7 +35,7 @@ use crate::trusted_time::TrustedTime;
 use crate::{control, peers, service, status, watchdog};
 
 /// How long connections may take to end when the agent stops.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]

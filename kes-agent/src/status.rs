@@ -18,10 +18,10 @@ use crate::store::{self, Survival};
 use crate::vault::Vault;
 
 /// From how long before a key expires there are warnings: 14 days, in microseconds...
-const EXPIRY_WARNING: u64 = 14 * 24 * 60 * 60 * 1_000_000;
+pub const EXPIRY_WARNING: u64 = 14 * 24 * 60 * 60 * 1_000_000;
 /// ...which are at most 10 periods of 36 hours. On a test network, where 10 of its short periods
 /// are less than 14 days, they decide.
-const EXPIRY_WARNING_PERIODS: u64 = 10;
+pub const EXPIRY_WARNING_PERIODS: u64 = 10;
 
 /// What does not change while the agent runs.
 #[derive(Debug, Default)]

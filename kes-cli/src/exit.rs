@@ -94,3 +94,48 @@ impl From<Exit> for std::process::ExitCode {
         Self::from(exit as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECIFICATION: &str = include_str!("../../spec/commands.md");
+
+    /// The rows of the table below this head.
+    fn rows(head: &str) -> Vec<(&'static str, &'static str)> {
+        let (_, table) = SPECIFICATION.split_once(head).expect("the table");
+        table
+            .lines()
+            .skip(2)
+            .map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .map(|row| row.split_once(" | ").expect("two columns"))
+            .collect()
+    }
+
+    #[test]
+    fn the_specification_has_the_codes_of_the_help() {
+        let specified: Vec<String> = rows("| code | meaning |")
+            .iter()
+            .map(|(code, meaning)| format!("{code:>4}  {meaning}"))
+            .collect();
+        let shown: Vec<&str> = HELP.lines().skip(1).collect();
+        assert_eq!(specified, shown);
+        assert_eq!(Exit::KeptUnread as usize + 1, shown.len());
+    }
+
+    #[test]
+    fn every_refusal_ends_with_the_specified_code() {
+        let rows = rows("| name of the failure | code |");
+        for code in RefusalCode::ALL {
+            let name = format!("`{code}`");
+            let specified: Vec<&str> = rows
+                .iter()
+                .filter(|(names, _)| names.split(", ").any(|one| one == name))
+                .map(|(_, exit)| *exit)
+                .collect();
+            assert_eq!(specified, [(Exit::from(code) as u8).to_string()], "{name}");
+        }
+        let of_a_later_agent = RefusalCode::from_name("moon-is-full");
+        assert_eq!(Exit::from(&of_a_later_agent), Exit::Failure);
+    }
+}

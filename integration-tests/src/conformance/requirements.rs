@@ -3,9 +3,9 @@
 use super::{agent, client};
 
 /// The order of the specification.
-const GROUPS: [&str; 17] = [
+const GROUPS: [&str; 20] = [
     "TR", "HS", "KEY", "SVC", "CLI", "ROT", "VER", "DEP", "ST", "EVO", "SCH", "CNT", "TOMB",
-    "PEER", "TIME", "MEM", "SEC",
+    "PEER", "TIME", "LIM", "MEM", "FILE", "CMD", "SEC",
 ];
 
 /// What a client SHOULD do; one that does not is no worse than those that are deployed.
@@ -45,6 +45,21 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
             "MEM-1", "MEM-2", "MEM-3", "MEM-4", "MEM-5", "MEM-6", "MEM-7", "MEM-8",
         ],
         "it is about memory and files that are the agent's own",
+    ),
+    (
+        &["LIM-1"],
+        "it gathers the limits of other requirements, and some of this project's own",
+    ),
+    (
+        &["FILE-1", "FILE-2", "FILE-3"],
+        "it is about files, which do not go through the sockets",
+    ),
+    (
+        &[
+            "CMD-1", "CMD-2", "CMD-3", "CMD-4", "CMD-5", "CMD-6", "CMD-7", "CMD-8", "CMD-9",
+            "CMD-10", "CMD-11", "CMD-12", "CMD-13", "CMD-14", "CMD-15", "CMD-16", "CMD-17",
+        ],
+        "it is on this project's own programs, as scripts run them",
     ),
     (&["SEC-1", "SEC-6"], "further users would have to connect"),
     (

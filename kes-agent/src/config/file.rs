@@ -11,7 +11,7 @@ use super::access::SocketMode;
 use super::levels::{ClockSetting, LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 /// Bytes that a configuration file may have.
-const MOST_BYTES: usize = 64 * 1024;
+pub const MOST_BYTES: usize = 64 * 1024;
 
 /// The settings of one file. A key that is not known is an error: a misspelt setting would be
 /// missing in silence.

@@ -19,6 +19,7 @@ use kes_wire::unix_time::UnixTime;
 use access::{AccessError, ConnectionLimits, SocketAccess, SocketSettings};
 pub use arguments::RunArguments;
 use file::FileSettings;
+pub use file::MOST_BYTES;
 use levels::{LogFormat, LogLevel, LogTarget, MemoryMode, SandboxMode};
 
 const DEFAULT_SERVICE_PATH: &str = "/run/kes-agent/service.socket";

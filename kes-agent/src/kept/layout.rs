@@ -35,7 +35,8 @@ const COMMIT_WORD: usize = 16;
 const RECORDS: usize = 64;
 const RECORD_BYTES: usize = 896;
 const BODY: usize = 44;
-const MOST_BODY_BYTES: usize = RECORD_BYTES - BODY;
+/// Bytes that a record's body may have.
+pub const MOST_BODY_BYTES: usize = RECORD_BYTES - BODY;
 
 /// Why a head cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

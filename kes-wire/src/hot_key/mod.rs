@@ -69,6 +69,8 @@ use arc_swap::ArcSwapOption;
 pub use event::{Decline, EXPIRY_WARNING_PERIODS, Event};
 pub use options::{DEFAULT_GRACE, HotKeyOptions};
 pub use receiving::{Receiving, StartError};
+pub use retry::{FIRST_DELAY, LONGEST_DELAY};
+pub use session::HANDSHAKE_DEADLINE;
 pub use state::{ForgingState, KesInfo, Status};
 
 use crate::genesis::Network;

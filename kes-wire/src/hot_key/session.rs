@@ -13,7 +13,7 @@ use crate::protocol::version::SERVICE_VERSIONS;
 use crate::unix_time::UnixTime;
 
 /// How long the agent may take for its part of the handshake.
-pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const TOO_SLOW: &str = "the agent did not finish the handshake within 10 s";
 
 /// A connection: what arrives goes in, answers come out. Secrets land in locked memory.

@@ -3,7 +3,7 @@
 use super::{DeployedError, ReadError};
 
 /// Bytes that a text may have.
-const MOST_TEXT_BYTES: u32 = 4096;
+pub const MOST_TEXT_BYTES: u32 = 4096;
 
 /// So many bytes are missing for the next field.
 pub(super) struct Short {

@@ -7,7 +7,7 @@ use crate::period::{Evolution, KesPeriod};
 use crate::sum6kes::VerificationKey;
 
 /// Peers that may be listed.
-const MOST_PEERS: u32 = 256;
+pub const MOST_PEERS: u32 = 256;
 
 /// The agent's state. Times are whole seconds since 1970-01-01T00:00:00Z. What a version does not
 /// have is `None`.

@@ -9,7 +9,8 @@ pub mod v1_0;
 pub mod v2_0;
 pub mod v3_0;
 
-pub use info::{AgentInfo, BundleInfo, InstalledInfo, PeerConnection, PeerInfo};
+pub use fields::MOST_TEXT_BYTES;
+pub use info::{AgentInfo, BundleInfo, InstalledInfo, MOST_PEERS, PeerConnection, PeerInfo};
 
 use super::super::Reader;
 use super::super::result::ResultCode;
