@@ -22,6 +22,8 @@ use std::io;
 pub enum Finding {
     /// The requirement is broken, and how.
     DoesNotHold(String),
+    /// What the requirement says that the peer SHOULD do was not done, and how.
+    NotFollowed(String),
     /// The requirement cannot be tried on this peer, and why.
     DoesNotApply(String),
 }
@@ -61,6 +63,18 @@ pub fn does_not_apply<T>(why: impl Into<String>) -> Found<T> {
 /// Where it is not.
 pub fn hold(is_so: bool, otherwise: impl Into<String>) -> Found {
     if is_so { Ok(()) } else { broken(otherwise) }
+}
+
+/// What was found by something that a peer SHOULD do: where it is not done, it is no worse than those
+/// that are deployed.
+///
+/// # Errors
+/// What was found.
+pub fn advice<T>(found: Found<T>) -> Found<T> {
+    found.map_err(|finding| match finding {
+        Finding::DoesNotHold(how) => Finding::NotFollowed(how),
+        other => other,
+    })
 }
 
 /// One requirement and how it is tried on a peer.

@@ -24,8 +24,8 @@ impl Row {
     pub fn verdict(&self) -> &'static str {
         match self.finding {
             None => "holds",
-            Some(Finding::DoesNotHold(_)) if requirements::is_advice(self.id) => "not followed",
             Some(Finding::DoesNotHold(_)) => "DOES NOT HOLD",
+            Some(Finding::NotFollowed(_)) => "not followed",
             Some(Finding::DoesNotApply(_)) => "does not apply",
         }
     }
@@ -33,7 +33,7 @@ impl Row {
     fn detail(&self) -> &str {
         match &self.finding {
             None => self.what,
-            Some(Finding::DoesNotHold(how)) => how,
+            Some(Finding::DoesNotHold(how) | Finding::NotFollowed(how)) => how,
             Some(Finding::DoesNotApply(why)) => why,
         }
     }

@@ -8,9 +8,6 @@ const GROUPS: [&str; 17] = [
     "PEER", "TIME", "MEM", "SEC",
 ];
 
-/// What a client SHOULD do; one that does not is no worse than those that are deployed.
-const ADVICE: [&str; 2] = ["CLI-7", "HS-3"];
-
 /// Requirements that cannot be tried through the sockets, and why.
 const NOT_SEEN: &[(&[&str], &str)] = &[
     (
@@ -53,12 +50,6 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
     ),
     (&["SEC-7"], "it is on who forwards sockets between machines"),
 ];
-
-/// Whether a requirement is a SHOULD.
-#[must_use]
-pub fn is_advice(id: &str) -> bool {
-    ADVICE.contains(&id)
-}
 
 /// The requirements that an agent, or a client, is not tried for, and why.
 pub fn not_tried(role: &str) -> Vec<(&'static str, &'static str)> {
