@@ -208,32 +208,39 @@ fn kit(pool: &Pool, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-#[test]
-fn our_node_passes() {
-    let pool = Pool::new(TestNetwork::default());
-    let node = program("examples/forging_node");
-    let mut arguments = vec!["client", "--listen", "kit.socket"];
-    arguments.extend([
-        "--genesis-file",
-        "genesis.json",
-        "--cold-signing-key",
-        "cold.skey",
-    ]);
-    let socket = ["--service-address", "kit.socket"];
-    let pools = [
-        "--genesis-file",
-        "genesis.json",
-        "--cold-verification-key",
-        "cold.vkey",
-    ];
-    arguments.extend(["--format", "json", "--", node.to_str().unwrap()]);
-    arguments.extend(socket.iter().chain(&pools));
-    let output = kit(&pool, &arguments);
+/// The kit's report on a client that is started so, in a pool's folder. Every check holds.
+fn passes(pool: &Pool, client: &[&str]) {
+    let mut arguments = vec!["client", "--listen", "kit.socket", "--format", "json"];
+    arguments.extend(["--genesis-file", "genesis.json"]);
+    arguments.extend(["--cold-signing-key", "cold.skey", "--"]);
+    arguments.extend(client);
+    arguments.extend(["--service-address", "kit.socket"]);
+    arguments.extend(["--genesis-file", "genesis.json"]);
+    arguments.extend(["--cold-verification-key", "cold.vkey"]);
+    let output = kit(pool, &arguments);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = json["requirements"].as_array().unwrap();
     let holds = rows.iter().filter(|row| row["verdict"] == "holds").count();
     assert_eq!(holds, client::checks().len(), "{json:#}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn our_node_passes() {
+    let node = program("examples/forging_node");
+    passes(
+        &Pool::new(TestNetwork::default()),
+        &[node.to_str().unwrap()],
+    );
+}
+
+#[test]
+fn our_probe_passes() {
+    let kes_cli = program("kes-cli");
+    passes(
+        &Pool::new(TestNetwork::default()),
+        &[kes_cli.to_str().unwrap(), "probe", "--follow"],
+    );
 }
 
 #[test]
