@@ -58,6 +58,14 @@ struct Agent {
     /// The cold signing key of the agent's pool: a throw-away one.
     #[arg(long, value_name = "FILE")]
     cold_signing_key: Option<PathBuf>,
+    /// The socket that the agent was told to follow, for the kit to listen on; nothing may be there.
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "may_change",
+        requires = "service_socket"
+    )]
+    peer_socket: Option<PathBuf>,
     /// How many seconds to wait for a KES period to begin.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
@@ -87,7 +95,7 @@ fn try_agent(agent: Agent, only: Vec<String>) -> Result<Report, String> {
         return Err("name a socket: --service-socket, --control-socket".to_owned());
     }
     let cold = agent.cold_signing_key.filter(|_| agent.may_change);
-    Ok(agent::run(agent::Options {
+    let options = agent::Options {
         service: agent.service_socket,
         control: agent.control_socket,
         periods: agent
@@ -95,10 +103,12 @@ fn try_agent(agent: Agent, only: Vec<String>) -> Result<Report, String> {
             .map(|path| Periods::read(&path))
             .transpose()?,
         cold: cold.map(|path| cold_key(&path)).transpose()?,
+        peer: agent.peer_socket,
         patience: Duration::from_secs(agent.patience),
         slow: agent.slow,
         only,
-    }))
+    };
+    agent::run(options).map_err(|error| error.to_string())
 }
 
 fn try_client(client: Client, only: Vec<String>) -> Result<Report, String> {

@@ -10,10 +10,6 @@ const GROUPS: [&str; 17] = [
 
 /// Requirements that cannot be tried through the sockets, and why.
 const NOT_SEEN: &[(&[&str], &str)] = &[
-    (
-        &["SVC-7"],
-        "how full a socket's buffer is cannot be seen from its other end",
-    ),
     (&["ROT-10"], "it is on the client of the control socket"),
     (&["VER-2"], "it is on the editors of the specification"),
     (
@@ -22,20 +18,9 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "EVO-2", "TIME-1", "TIME-2", "TIME-3", "TIME-4", "TIME-5", "TIME-6", "TIME-7",
+            "TIME-1", "TIME-2", "TIME-3", "TIME-4", "TIME-5", "TIME-6", "TIME-7",
         ],
         "the agent's clock would have to be set",
-    ),
-    (
-        &["SCH-3"],
-        "what breaks a rule while a key waits comes from a peer, or lasts a certificate's lifetime",
-    ),
-    (
-        &[
-            "TOMB-2", "PEER-1", "PEER-2", "PEER-3", "PEER-4", "PEER-5", "PEER-6", "PEER-7",
-            "PEER-8", "PEER-9",
-        ],
-        "the agent would have to follow the kit as a peer",
     ),
     (
         &[

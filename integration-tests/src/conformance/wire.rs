@@ -150,6 +150,14 @@ impl Wire {
         }
     }
 
+    /// How many bytes have come that were not read.
+    ///
+    /// # Errors
+    /// Where the connection has failed.
+    pub fn unread(&self) -> Found<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.stream).map_err(io::Error::from)?)
+    }
+
     /// Checks that the other side neither says anything nor closes for this time.
     ///
     /// # Errors

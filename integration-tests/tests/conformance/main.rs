@@ -5,6 +5,7 @@
 mod faults;
 mod wrong_agent;
 mod wrong_client;
+mod wrong_follower;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use integration_tests::conformance::pool::{Periods, cold_key};
 use integration_tests::conformance::report::Report;
 use integration_tests::conformance::{agent, client, requirements};
-use integration_tests::pool::{Pool, TestNetwork, program};
+use integration_tests::pool::{Agent, Pool, TestNetwork, program};
 use wrong_client::{Client, Fault};
 
 #[test]
@@ -103,24 +104,38 @@ fn a_right_client_passes_and_each_wrong_one_is_found_by_its_check_alone() {
     }
 }
 
-/// The kit's report on our agent behind a liar.
+/// The kit's report on our agent, behind a liar unless there is no fault.
 fn agent_report(network: TestNetwork, fault: wrong_agent::Fault, only: &[&str]) -> Report {
+    let is_right = matches!(fault, wrong_agent::Fault::None);
     let pool = Pool::new(network);
-    let _agent = pool.agent();
+    let _agent = Agent::start(&pool, &["--bootstrap-address", &pool.text("peer.socket")]);
+    let last = wrong_agent::LastCertificate::default();
     let socket = |name: &str| {
+        if is_right {
+            return Some(pool.path(name));
+        }
         let path = pool.path(&format!("kit-{name}"));
-        wrong_agent::listen(&path, &pool.path(name), fault);
+        wrong_agent::listen(&path, &pool.path(name), fault, &last);
         Some(path)
     };
-    agent::run(agent::Options {
+    let peer = if is_right {
+        pool.path("peer.socket")
+    } else {
+        let path = pool.path("kit-peer.socket");
+        wrong_follower::listen(&pool.path("peer.socket"), &path, fault);
+        path
+    };
+    let options = agent::Options {
         service: socket("service.socket"),
         control: socket("control.socket"),
         periods: Some(Periods::read(&pool.path("genesis.json")).unwrap()),
         cold: Some(cold_key(&pool.path("cold.skey")).unwrap()),
+        peer: Some(peer),
         patience: Duration::from_secs(30),
         slow: network.max_evolutions == SLOW.max_evolutions,
         only: only.iter().map(|id| (*id).to_owned()).collect(),
-    })
+    };
+    agent::run(options).unwrap()
 }
 
 /// Periods of 4 seconds.
@@ -175,7 +190,9 @@ fn our_agent_passes_and_each_lie_about_it_is_found() {
 
 #[test]
 fn our_agent_passes_when_periods_begin_and_each_lie_is_found() {
-    let ids = ["SVC-4", "EVO-1", "EVO-3", "SCH-2", "TIME-8"];
+    let ids = [
+        "SVC-4", "EVO-1", "EVO-2", "EVO-3", "SCH-2", "SCH-3", "PEER-7", "TIME-8",
+    ];
     let right = agent_report(SHORT, wrong_agent::Fault::None, &ids);
     assert_eq!(right.with("holds").len(), ids.len(), "{}", right.table());
     are_found(SHORT, faults::AT_A_TURN, 4);

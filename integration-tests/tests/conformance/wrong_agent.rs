@@ -45,10 +45,23 @@ pub(crate) enum Fault {
     EmptiesAfterRefusals,
     /// Nobody is let in after so many bytes at once.
     DiesOf(usize),
+    /// A client that takes nothing is waited for.
+    WaitsForRoom,
+    /// A key is served with the certificate that came last, whoever has issued it.
+    ServesAnyCertificate,
+    /// To an answer to a peer.
+    PeerAnswer(fn(u32) -> u32),
+    /// A connection to a peer that the agent ends stays open.
+    StaysWithThePeer,
+    /// A peer that has hung up is given up.
+    FollowsOnce,
 }
 
+/// What both of an agent's sockets have seen.
+pub(crate) type LastCertificate = Arc<Mutex<Option<Vec<u8>>>>;
+
 /// Listens at `path` and hands on to `target`, on a thread that ends with the test.
-pub(crate) fn listen(path: &Path, target: &Path, fault: Fault) {
+pub(crate) fn listen(path: &Path, target: &Path, fault: Fault, last: &LastCertificate) {
     let listener = UnixListener::bind(path).unwrap();
     let shared = Arc::new(Shared {
         target: target.to_owned(),
@@ -57,6 +70,7 @@ pub(crate) fn listen(path: &Path, target: &Path, fault: Fault) {
         first: Mutex::default(),
         is_dead: Mutex::default(),
         open: Arc::default(),
+        last: Arc::clone(last),
     });
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
@@ -89,6 +103,7 @@ struct Shared {
     first: Mutex<Option<Vec<u8>>>,
     is_dead: Mutex<bool>,
     open: Arc<()>,
+    last: LastCertificate,
 }
 
 /// What the client has said on one connection, as far as the other direction has to know it.
@@ -138,6 +153,12 @@ fn hand_to_agent(
                 said.request = big_endian(&buffer[at..at + 2]);
             }
             said.before += count;
+            // A byte string of 112 bytes in CBOR.
+            if let Some(at) = bytes.windows(2).position(|head| head == [0x58, 112])
+                && let Some(certificate) = bytes.get(at + 2..at + 114)
+            {
+                *shared.last.lock().unwrap() = Some(certificate.to_vec());
+            }
         }
         let is_gone = agent.write_all(&bytes).is_err();
         if is_gone && !matches!(shared.fault, Fault::KeepsOpen) {
@@ -238,6 +259,11 @@ fn edit_message(shared: &Shared, version: &[u8], request: u64, count: usize, ite
         Fault::ServesTheFirst if is_2_0 && item[0] == 0 => {
             let mut first = shared.first.lock().unwrap();
             *item = first.get_or_insert_with(|| item.clone()).clone();
+        }
+        Fault::ServesAnyCertificate if is_2_0 && item[0] == 0 => {
+            if let Some(last) = &*shared.last.lock().unwrap() {
+                item[621..].copy_from_slice(last);
+            }
         }
         Fault::EmptiesAfterRefusals if is_rotation && item.get(4..6) == Some(&[0x82, 1]) => {
             let mut agent = UnixStream::connect(&shared.target).unwrap();

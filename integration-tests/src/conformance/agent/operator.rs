@@ -62,7 +62,7 @@ impl<'a> Operator<'a> {
     }
 
     /// Drops what is pending.
-    pub(super) fn clear(&mut self) -> Found {
+    pub(super) fn clear(&self) -> Found {
         if self.is_rotation {
             // Refused where nothing is pending.
             self.call(&plain(5)).map(drop)
@@ -108,12 +108,26 @@ impl<'a> Operator<'a> {
             self.call(&rotation::activate(&certificate, false))?
                 .done()?;
         } else {
-            self.wire.send(&[0, 3])?;
-            self.wire.send(&certificate.bytes())?;
-            let result = self.wire.number(2)?;
+            let result = self.install_result(&certificate)?;
             hold(result == 0, format!("an install has the result {result}"))?;
         }
         Ok(certificate)
+    }
+
+    /// Activates the pending key with a certificate; `false` where that is refused.
+    pub(super) fn try_activate(&self, certificate: &Certificate) -> Found<bool> {
+        if self.is_rotation {
+            let answer = self.call(&rotation::activate(certificate, false))?;
+            return Ok(matches!(answer, Answer::Done { .. }));
+        }
+        Ok(self.install_result(certificate)? == 0)
+    }
+
+    /// The result of an install in Control:3.0.
+    fn install_result(&self, certificate: &Certificate) -> Found<u64> {
+        self.wire.send(&[0, 3])?;
+        self.wire.send(&certificate.bytes())?;
+        self.wire.number(2)
     }
 
     /// Drops the active key.
