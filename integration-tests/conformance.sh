@@ -28,7 +28,7 @@ export KES_AGENT_GENESIS_FILE=$tmp/genesis.json KES_AGENT_COLD_VK=$tmp/cold.vkey
 export KES_AGENT_CLOCK=trust HOME="$tmp"
 
 kes-agent run --service-address "$tmp/service.socket" --control-address "$tmp/control.socket" \
-    >agent.log 2>&1 &
+    --bootstrap-address "$tmp/peer.socket" >agent.log 2>&1 &
 agent=$!
 tries=0
 until [ -S control.socket ]; do
@@ -40,7 +40,7 @@ done
 status=0
 echo 'Our agent:'
 conformance agent --service-socket service.socket --control-socket control.socket \
-    --genesis-file genesis.json --may-change --cold-signing-key cold.skey --slow || status=1
+    --peer-socket peer.socket --genesis-file genesis.json --may-change --cold-signing-key cold.skey --slow || status=1
 echo
 echo 'Our node (kes-wire, forging_node):'
 conformance client --listen node.socket --genesis-file genesis.json --cold-signing-key cold.skey \

@@ -127,7 +127,7 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
         "DEP-12",
         Deployed(4, |bytes| {
             // A key where there is none, in the version that has it first.
-            if bytes.first() == Some(&0) && bytes.len() < 40 {
+            if bytes.starts_with(&[0; 4]) {
                 bytes.splice(..1, [&[1][..], &[0; 116]].concat());
             }
         }),
