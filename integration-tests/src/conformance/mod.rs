@@ -1,5 +1,5 @@
 //! The conformance kit: the numbered requirements of `spec/`, each tried on the sockets of an agent
-//! or of a client, whoever wrote it.
+//! or of a client of either socket, whoever wrote it.
 //!
 //! It speaks from the specification alone: bytes are put together and taken apart here, CBOR is
 //! ciborium's, Ed25519 is dalek's and Sum6KES is kes-summed-ed25519's. What the project's own
@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod control_client;
 pub mod keys;
 pub mod pool;
 pub mod report;

@@ -42,7 +42,7 @@ impl Row {
 /// A row for each requirement, in the order of the specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Whose sockets: `agent` or `client`.
+    /// Whose sockets: `agent`, `client` or `control client`.
     pub role: &'static str,
     /// The rows.
     pub rows: Vec<Row>,
@@ -57,7 +57,7 @@ impl Report {
                 rows.push(Row {
                     id,
                     what: "",
-                    finding: Some(Finding::DoesNotApply(reason.to_owned())),
+                    finding: Some(Finding::DoesNotApply(reason)),
                 });
             }
         }

@@ -1,6 +1,7 @@
-//! Every requirement of the specification: tried on an agent, on a client, or not from outside.
+//! Every requirement of the specification: tried on an agent, on a client of either socket, or not
+//! from outside.
 
-use super::{agent, client};
+use super::{Check, agent, client, control_client};
 
 /// The order of the specification.
 const GROUPS: [&str; 17] = [
@@ -10,7 +11,6 @@ const GROUPS: [&str; 17] = [
 
 /// Requirements that cannot be tried through the sockets, and why.
 const NOT_SEEN: &[(&[&str], &str)] = &[
-    (&["ROT-10"], "it is on the client of the control socket"),
     (&["VER-2"], "it is on the editors of the specification"),
     (
         &["ST-6"],
@@ -36,28 +36,56 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
     (&["SEC-7"], "it is on who forwards sockets between machines"),
 ];
 
-/// The requirements that an agent, or a client, is not tried for, and why.
-pub fn not_tried(role: &str) -> Vec<(&'static str, &'static str)> {
-    let on = |ids: Vec<&'static str>, reason| ids.into_iter().map(move |id| (id, reason));
-    let agents = agent::checks().iter().map(|check| check.id).collect();
-    let clients = client::checks().iter().map(|check| check.id).collect();
-    let others: Vec<_> = if role == "agent" {
-        on(clients, "it is on clients: conformance client").collect()
-    } else {
-        on(agents, "it is on agents: conformance agent").collect()
+/// Whose sockets are tried, the kit's command for it, and the requirements that are.
+const ROLES: [(&str, &str, fn() -> Vec<&'static str>); 3] = [
+    ("agent", "agents (conformance agent)", || {
+        ids(&agent::checks())
+    }),
+    ("client", "clients (conformance client)", || {
+        ids(&client::checks())
+    }),
+    (
+        "control client",
+        "control clients (conformance control-client)",
+        || ids(&control_client::checks()),
+    ),
+];
+
+fn ids<Scene>(checks: &[Check<Scene>]) -> Vec<&'static str> {
+    checks.iter().map(|check| check.id).collect()
+}
+
+/// The requirements that are not tried on this role, and why.
+#[must_use]
+pub fn not_tried(role: &str) -> Vec<(&'static str, String)> {
+    let tried = ROLES.map(|(name, whose, ids)| (name, whose, ids()));
+    let is_tried = |id: &str| {
+        let mut own = tried.iter().filter(|(name, ..)| *name == role);
+        own.any(|(.., ids)| ids.contains(&id))
     };
-    let not_seen = NOT_SEEN.iter().flat_map(|(ids, reason)| {
-        let reason: &'static str = reason;
-        ids.iter().map(move |id| (*id, reason))
-    });
-    others.into_iter().chain(not_seen).collect()
+    let mut all = Vec::new();
+    for id in known() {
+        if is_tried(id) {
+            continue;
+        }
+        let others = tried.iter().filter(|(.., ids)| ids.contains(&id));
+        let whose: Vec<_> = others.map(|(_, whose, _)| *whose).collect();
+        let unseen = NOT_SEEN.iter().find(|(ids, _)| ids.contains(&id));
+        let reason = match unseen {
+            Some((_, reason)) => (*reason).to_owned(),
+            None => format!("it is tried on {}", whose.join(" and ")),
+        };
+        all.push((id, reason));
+    }
+    all
 }
 
 /// Every requirement that the kit knows.
 #[must_use]
 pub fn known() -> Vec<&'static str> {
-    let all = [not_tried("agent"), not_tried("client")].concat();
-    let mut ids: Vec<_> = all.into_iter().map(|(id, _)| id).collect();
+    let unseen = NOT_SEEN.iter().flat_map(|(ids, _)| ids.iter().copied());
+    let tried = ROLES.iter().flat_map(|(.., ids)| ids());
+    let mut ids: Vec<_> = unseen.chain(tried).collect();
     ids.sort_by_key(|id| place(id));
     ids.dedup();
     ids

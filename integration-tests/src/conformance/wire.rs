@@ -95,6 +95,21 @@ impl Wire {
         Ok(bytes)
     }
 
+    /// The next byte; `None` where the other side has closed.
+    ///
+    /// # Errors
+    /// Where neither comes in time.
+    pub fn next_byte(&self) -> Found<Option<u8>> {
+        let mut byte = [0];
+        match (&self.stream).read(&mut byte) {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(byte[0])),
+            // A reset is a close too.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A number of known width, big endian.
     ///
     /// # Errors

@@ -160,7 +160,7 @@ fn never_reads(scene: &Scene) -> Found {
     }
     let said = wire.until_closed(PATIENCE)?.len() as u64;
     hold(
-        said % message == 0,
+        said.is_multiple_of(message),
         format!("{} bytes of a message were sent", said % message),
     )
 }
