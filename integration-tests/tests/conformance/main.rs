@@ -2,6 +2,7 @@
 //! wrong in one thing and does not.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod control;
 mod faults;
 mod wrong_agent;
 mod wrong_client;

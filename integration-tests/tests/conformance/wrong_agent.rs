@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     EmptiesAfterRefusals,
     /// Nobody is let in after so many bytes at once.
     DiesOf(usize),
+    /// An answer of Control:Rotation:1.0 that does not come in one read is none.
+    TakesReadsForMessages,
     /// A client that takes nothing is waited for.
     WaitsForRoom,
     /// A key is served with the certificate that came last, whoever has issued it.
@@ -191,6 +193,10 @@ fn hand_to_client(
                 )
             };
             let Some(length) = next_length(&pending, stage, &version, shared.is_service) else {
+                let is_part = stage > 0 && !pending.is_empty();
+                if is_part && matches!(shared.fault, Fault::TakesReadsForMessages) {
+                    let _ = client.shutdown(Shutdown::Both);
+                }
                 break;
             };
             let mut item: Vec<u8> = pending.drain(..length).collect();
