@@ -37,7 +37,9 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
 ];
 
 /// Whose sockets are tried, the kit's command for it, and the requirements that are.
-const ROLES: [(&str, &str, fn() -> Vec<&'static str>); 3] = [
+type Role = (&'static str, &'static str, fn() -> Vec<&'static str>);
+
+const ROLES: [Role; 3] = [
     ("agent", "agents (conformance agent)", || {
         ids(&agent::checks())
     }),
