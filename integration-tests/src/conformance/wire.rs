@@ -101,7 +101,7 @@ impl Wire {
     /// Where neither comes in time.
     pub fn next_byte(&self) -> Found<Option<u8>> {
         let mut byte = [0];
-        match (&self.stream).read(&mut byte) {
+        match uninterrupted(|| (&self.stream).read(&mut byte)) {
             Ok(0) => Ok(None),
             Ok(_) => Ok(Some(byte[0])),
             // A reset is a close too.
@@ -159,7 +159,9 @@ impl Wire {
             self.stream.set_write_timeout(Some(left))?;
             match (&self.stream).write(bytes) {
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error)
+                    if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted]
+                        .contains(&error.kind()) => {}
                 Err(_) => return Ok(()),
             }
         }
@@ -179,7 +181,7 @@ impl Wire {
     /// Where it does.
     pub fn is_quiet(&self, time: Duration) -> Found {
         self.stream.set_read_timeout(Some(time))?;
-        let read = (&self.stream).read(&mut [0]);
+        let read = uninterrupted(|| (&self.stream).read(&mut [0]));
         self.stream.set_read_timeout(Some(PATIENCE))?;
         match read {
             Ok(0) => broken("the connection was closed"),
@@ -232,6 +234,16 @@ impl Wire {
         }
         self.send(&[&[1][..], &id(version)].concat())?;
         Ok(true)
+    }
+}
+
+/// A call with a time limit is broken off when the process was stopped and goes on.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod control;
 mod faults;
+mod settings;
 mod wrong_agent;
 mod wrong_client;
 mod wrong_follower;

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     HasItsOwnCodes,
     TakesNoneWithoutStamp,
     TakesOneAlone,
+    /// As the nodes that are deployed: stamps are looked at, keys are not.
+    LooksAtStampsAlone,
 }
 
 /// Each fault and the requirements that it breaks; what it SHOULD have done, marked.
@@ -58,6 +60,7 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::HasItsOwnCodes, &["CLI-7 not followed", "DEP-3"]),
     (Fault::TakesNoneWithoutStamp, &["DEP-4"]),
     (Fault::TakesOneAlone, &["DEP-6"]),
+    (Fault::LooksAtStampsAlone, &["CLI-7 not followed"]),
 ];
 
 const SERVICE: [&str; 3] = ["Service:2.0", "Service:1.0", "Service:StandardCrypto:0.4"];
@@ -193,6 +196,7 @@ impl Client {
             _ if !is_newer && self.fault != Fault::IgnoresStamps => 1,
             None if last.is_none() && self.fault == Fault::HasNothingToDrop => 3,
             None => 0,
+            Some(_) if self.fault == Fault::LooksAtStampsAlone => 0,
             Some(key) if self.is_right(key) => 0,
             Some(_) if self.fault == Fault::HasItsOwnCodes => 9,
             Some(_) => 2,

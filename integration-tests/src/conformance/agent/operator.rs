@@ -3,9 +3,9 @@
 use ciborium::Value;
 
 use super::{Scene, not_offered};
-use crate::conformance::keys::Certificate;
+use crate::conformance::keys::{Certificate, Message};
 use crate::conformance::rotation::{self, Answer, call, keygen, number_at, plain};
-use crate::conformance::wire::Wire;
+use crate::conformance::wire::{QUIET, Wire};
 use crate::conformance::{Found, broken, does_not_apply, hold};
 
 pub(super) const ROTATION: &str = "Control:Rotation:1.0";
@@ -158,10 +158,18 @@ impl<'a> Operator<'a> {
 
     /// Makes sure that a key is served: a check may have dropped it.
     pub(super) fn installed(&self) -> Found {
-        let is_served = self.is_rotation && rotation::active(&self.status()?)?.0 == 1;
-        if is_served {
+        if self.is_served()? {
             return Ok(());
         }
         self.install(3).map(drop)
+    }
+
+    fn is_served(&self) -> Found<bool> {
+        if self.is_rotation {
+            return Ok(rotation::active(&self.status()?)?.0 == 1);
+        }
+        // As a node sees it: a byte that came at once, and what it is the beginning of.
+        let says_nothing = self.scene.service("Service:2.0")?.is_quiet(QUIET).is_ok();
+        Ok(!says_nothing && matches!(self.scene.told()?, Message::Key(_)))
     }
 }
