@@ -4,6 +4,7 @@
 
 mod control;
 mod faults;
+mod recorded;
 mod settings;
 mod wrong_agent;
 mod wrong_client;

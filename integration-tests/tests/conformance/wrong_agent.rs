@@ -51,6 +51,9 @@ pub(crate) enum Fault {
     WaitsForRoom,
     /// A key is served with the certificate that came last, whoever has issued it.
     ServesAnyCertificate,
+    /// Our control version is not offered, a failed install loses the staged key, and a drop leaves
+    /// no tombstone.
+    AsTheReference,
     /// To an answer to a peer.
     PeerAnswer(fn(u32) -> u32),
     /// A connection to a peer that the agent ends stays open.
@@ -244,6 +247,11 @@ fn edit_offer(shared: &Shared, item: &mut Vec<u8>) {
         edit(&mut ids);
         *item = offer(&ids);
     }
+    if matches!(shared.fault, Fault::AsTheReference) {
+        let mut ids: Vec<[u8; 32]> = item[4..].as_chunks().0.to_vec();
+        ids.retain(|offered| *offered != id("Control:Rotation:1.0"));
+        *item = offer(&ids);
+    }
 }
 
 fn edit_message(shared: &Shared, version: &[u8], request: u64, count: usize, item: &mut Vec<u8>) {
@@ -272,15 +280,23 @@ fn edit_message(shared: &Shared, version: &[u8], request: u64, count: usize, ite
             }
         }
         Fault::EmptiesAfterRefusals if is_rotation && item.get(4..6) == Some(&[0x82, 1]) => {
-            let mut agent = UnixStream::connect(&shared.target).unwrap();
-            let chosen = id("Control:Rotation:1.0");
-            let said = [&[1][..], &chosen, &chosen, &[0, 0, 0, 3, 0x82, 5, 0xa0]].concat();
-            agent.write_all(&said).unwrap();
-            agent.shutdown(Shutdown::Write).unwrap();
-            until_end(agent);
+            drop_pending(shared);
         }
+        Fault::AsTheReference if !shared.is_service && request == 3 && *item != [0, 0] => {
+            drop_pending(shared);
+        }
+        Fault::AsTheReference if is_2_0 && count == 1 && item[0] == 1 => item.clear(),
         _ => {}
     }
+}
+
+fn drop_pending(shared: &Shared) {
+    let mut agent = UnixStream::connect(&shared.target).unwrap();
+    let chosen = id("Control:Rotation:1.0");
+    let said = [&[1][..], &chosen, &chosen, &[0, 0, 0, 3, 0x82, 5, 0xa0]].concat();
+    agent.write_all(&said).unwrap();
+    agent.shutdown(Shutdown::Write).unwrap();
+    until_end(agent);
 }
 
 /// A field of an answer's status, for a fault that changes it.
