@@ -1,11 +1,11 @@
 //! A connection whose every byte the kit decides, and the handshake on it.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Found, broken, hold};
+use super::{Found, advice, broken, hold};
 
 /// How long the other side may take for what is due at once.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,6 +25,40 @@ pub fn id(name: &str) -> [u8; 32] {
 pub fn offer(ids: &[[u8; 32]]) -> Vec<u8> {
     let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
     [&count.to_be_bytes()[..], &ids.concat()].concat()
+}
+
+/// The next connection to a listener that does not block.
+///
+/// # Errors
+/// Where none comes within `limit`, or it cannot be accepted.
+pub fn accept(listener: &UnixListener, limit: Duration, otherwise: &str) -> Found<Wire> {
+    let end = Instant::now() + limit;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => return Wire::new(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() > end {
+            return broken(otherwise);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a client has chosen from an offer of `versions`, and from the same in another order (HS-3).
+///
+/// # Errors
+/// Where a choice was not offered, or they differ.
+pub fn are_right_choices(versions: &[&str], one: [u8; 32], other: [u8; 32]) -> Found {
+    for chosen in [one, other] {
+        let is_offered = versions.iter().any(|name| id(name) == chosen);
+        hold(is_offered, "an id that was not offered was chosen")?;
+    }
+    advice(hold(
+        one == other,
+        "the choice is the offer's first, not the best of the client's own order",
+    ))
 }
 
 /// A connection.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Scene;
 use crate::conformance::keys::{Message, Served};
 use crate::conformance::pool::now_micros;
-use crate::conformance::wire::{Wire, id, offer};
+use crate::conformance::wire::{Wire, accept, id, offer};
 use crate::conformance::{Found, broken, does_not_apply, hold};
 
 /// Delays between two attempts are at most 10 seconds (PEER-9).
@@ -45,21 +45,12 @@ impl PeerSocket {
         };
         let begin = Instant::now();
         loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    let wire = Wire::new(stream)?;
-                    // One that was given up before the kit came to it is not looked at.
-                    if wire.is_quiet(BRIEF).is_ok() {
-                        return Ok((wire, begin.elapsed()));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            let otherwise = "the agent does not connect to --peer-socket";
+            let wire = accept(listener, COMES_BACK, otherwise)?;
+            // One that was given up before the kit came to it is not looked at.
+            if wire.is_quiet(BRIEF).is_ok() {
+                return Ok((wire, begin.elapsed()));
             }
-            if begin.elapsed() > COMES_BACK {
-                return broken("the agent does not connect to --peer-socket");
-            }
-            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

@@ -1,8 +1,8 @@
 //! A control client's part of the handshake.
 
 use super::{Scene, VERSIONS};
-use crate::conformance::wire::{PATIENCE, Wire, id, offer};
-use crate::conformance::{Check, Found, advice, broken, does_not_apply, hold};
+use crate::conformance::wire::{PATIENCE, Wire, are_right_choices, id, offer};
+use crate::conformance::{Check, Found, broken, does_not_apply, hold};
 
 pub(super) fn checks() -> Vec<Check<Scene>> {
     vec![
@@ -63,14 +63,7 @@ fn choices(scene: &Scene) -> Found {
     let mut reversed = VERSIONS;
     reversed.reverse();
     let (one, other) = (choice(scene, &VERSIONS)?, choice(scene, &reversed)?);
-    for chosen in [one, other] {
-        let is_offered = VERSIONS.iter().any(|name| id(name) == chosen);
-        hold(is_offered, "an id that was not offered was chosen")?;
-    }
-    advice(hold(
-        one == other,
-        "the choice is the offer's first, not the best of the client's own order",
-    ))
+    are_right_choices(&VERSIONS, one, other)
 }
 
 fn nothing_in_common(scene: &Scene) -> Found {

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use super::keys::Certificate;
 use super::report::{Report, row};
-use super::wire::{PATIENCE, Wire, id, offer};
+use super::wire::{PATIENCE, Wire, accept, id, offer};
 use super::{Check, Found, broken, does_not_apply, hold};
 
 /// What stands in a command for the file with a certificate.
@@ -130,25 +130,12 @@ impl Scene {
         })
     }
 
-    fn accept(&self) -> Found<Wire> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => return Wire::new(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
-            if Instant::now() > end {
-                return broken("the command does not connect");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
     /// Runs a command, and does this on its connection, before any handshake.
     fn connected(&self, command: &str, play: impl FnOnce(&Wire) -> Found) -> Found<Ended> {
         let running = self.start(command)?;
-        play(&self.accept()?)?;
+        let wire = accept(&self.listener, PATIENCE, "the command does not connect")?;
+        play(&wire)?;
+        drop(wire);
         self.ends(running)
     }
 
