@@ -58,7 +58,7 @@ headers: ## Forge block headers and have Amaru's header validation accept them (
 	CARGO_TARGET_DIR=$(CURDIR)/target $(CARGO) test --locked \
 	 --manifest-path integration-tests/header-validation/Cargo.toml
 
-conformance: test-programs ## Try the specification's requirements on our agent and our node
+conformance: test-programs ## Try the specification's requirements on our agent, node and commands
 	$(CARGO) build --locked -p kes-wire --example forging_node
 	sh integration-tests/conformance.sh $(or $(CARGO_TARGET_DIR),target)/debug
 

@@ -48,7 +48,7 @@ fn a_code_that_is_not_known_is_shown_as_it_is() {
         // To a person, too.
         let output = pool.command(&[command]).output().unwrap();
         let shown = String::from_utf8_lossy(&output.stderr).into_owned();
-        for part in [SENTENCE, NEXT_STEP] {
+        for part in [CODE, SENTENCE, NEXT_STEP] {
             assert!(shown.contains(part), "{command}: {shown}");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kes_wire::envelope::{EnvelopeError, EnvelopeFileError};
 use kes_wire::files::FileError;
-use kes_wire::protocol::control::rotation::Refusal;
+use kes_wire::protocol::control::rotation::{Refusal, RefusalCode};
 use kes_wire::sys::memory::LockError;
 use serde::Serialize;
 
@@ -25,6 +25,9 @@ pub(crate) struct Failure {
     /// The exit code.
     #[serde(skip)]
     pub(crate) exit: Exit,
+    /// Whether a later agent has named it: what this program has no word for is shown as it is.
+    #[serde(skip)]
+    pub(crate) is_unknown: bool,
 }
 
 impl Failure {
@@ -40,6 +43,7 @@ impl Failure {
             next_step: next_step.into(),
             numbers: BTreeMap::new(),
             exit,
+            is_unknown: false,
         }
     }
 
@@ -68,6 +72,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self {
             exit: Exit::from(&refusal.code),
+            is_unknown: matches!(refusal.code, RefusalCode::Other(_)),
             code: refusal.code.name().to_owned(),
             sentence: refusal.sentence,
             next_step: refusal.next_step,

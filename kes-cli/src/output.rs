@@ -130,8 +130,13 @@ pub(crate) fn complain(failure: &Failure) {
 }
 
 fn failure_as_text(failure: &Failure) -> String {
+    let code = if failure.is_unknown {
+        format!(" ({})", failure.code)
+    } else {
+        String::new()
+    };
     format!(
-        "Error: {}\nNext:  {}\n",
+        "Error: {}{code}\nNext:  {}\n",
         failure.sentence, failure.next_step
     )
 }

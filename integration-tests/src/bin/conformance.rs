@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use integration_tests::conformance::pool::{Periods, cold_key};
 use integration_tests::conformance::report::Report;
-use integration_tests::conformance::{agent, client};
+use integration_tests::conformance::{agent, client, control_client};
 
 /// Tries the numbered requirements of the KES agent's specification on the sockets of a program,
 /// whoever wrote it. Use throw-away keys: what it is served it keeps in ordinary memory.
@@ -37,8 +37,10 @@ enum Format {
 enum Role {
     /// Connects to an agent that runs.
     Agent(Agent),
-    /// Listens, and is the agent for a client that connects.
+    /// Listens on a service socket, and is the agent for a client that connects.
     Client(Client),
+    /// Listens on a control socket, and is the agent for commands that it starts one by one.
+    ControlClient(ControlClient),
 }
 
 #[derive(Args)]
@@ -58,6 +60,14 @@ struct Agent {
     /// The cold signing key of the agent's pool: a throw-away one.
     #[arg(long, value_name = "FILE")]
     cold_signing_key: Option<PathBuf>,
+    /// The socket that the agent was told to follow, for the kit to listen on; nothing may be there.
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "may_change",
+        requires = "service_socket"
+    )]
+    peer_socket: Option<PathBuf>,
     /// How many seconds to wait for a KES period to begin.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
@@ -82,12 +92,33 @@ struct Client {
     command: Vec<String>,
 }
 
+/// Commands are for a shell, and connect to the socket that the kit listens on.
+#[derive(Args)]
+struct ControlClient {
+    /// The socket to listen on; nothing may be there.
+    #[arg(long, value_name = "PATH")]
+    listen: PathBuf,
+    /// Asks for the agent's state.
+    #[arg(long, value_name = "COMMAND")]
+    status: String,
+    /// Generates a key.
+    #[arg(long, value_name = "COMMAND")]
+    generate: Option<String>,
+    /// Installs the generated key with the certificate in the file OPCERT, for which the kit puts a
+    /// path.
+    #[arg(long, value_name = "COMMAND")]
+    install: Option<String>,
+    /// Drops the active key.
+    #[arg(long, value_name = "COMMAND")]
+    drop_active: Option<String>,
+}
+
 fn try_agent(agent: Agent, only: Vec<String>) -> Result<Report, String> {
     if agent.service_socket.is_none() && agent.control_socket.is_none() {
         return Err("name a socket: --service-socket, --control-socket".to_owned());
     }
     let cold = agent.cold_signing_key.filter(|_| agent.may_change);
-    Ok(agent::run(agent::Options {
+    let options = agent::Options {
         service: agent.service_socket,
         control: agent.control_socket,
         periods: agent
@@ -95,10 +126,12 @@ fn try_agent(agent: Agent, only: Vec<String>) -> Result<Report, String> {
             .map(|path| Periods::read(&path))
             .transpose()?,
         cold: cold.map(|path| cold_key(&path)).transpose()?,
+        peer: agent.peer_socket,
         patience: Duration::from_secs(agent.patience),
         slow: agent.slow,
         only,
-    }))
+    };
+    agent::run(options).map_err(|error| error.to_string())
 }
 
 fn try_client(client: Client, only: Vec<String>) -> Result<Report, String> {
@@ -118,11 +151,24 @@ fn try_client(client: Client, only: Vec<String>) -> Result<Report, String> {
     client::run(options).map_err(|error| error.to_string())
 }
 
+fn try_control_client(client: ControlClient, only: Vec<String>) -> Result<Report, String> {
+    let options = control_client::Options {
+        listen: client.listen,
+        status: client.status,
+        generate: client.generate,
+        install: client.install,
+        drop_active: client.drop_active,
+        only,
+    };
+    control_client::run(options).map_err(|error| error.to_string())
+}
+
 fn main() -> ExitCode {
     let Arguments { role, format, only } = Arguments::parse();
     let report = match role {
         Role::Agent(agent) => try_agent(agent, only),
         Role::Client(client) => try_client(client, only),
+        Role::ControlClient(client) => try_control_client(client, only),
     };
     match report {
         Ok(report) => {

@@ -1,5 +1,5 @@
 //! The conformance kit: the numbered requirements of `spec/`, each tried on the sockets of an agent
-//! or of a client, whoever wrote it.
+//! or of a client of either socket, whoever wrote it.
 //!
 //! It speaks from the specification alone: bytes are put together and taken apart here, CBOR is
 //! ciborium's, Ed25519 is dalek's and Sum6KES is kes-summed-ed25519's. What the project's own
@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod control_client;
 pub mod keys;
 pub mod pool;
 pub mod report;
@@ -22,6 +23,8 @@ use std::io;
 pub enum Finding {
     /// The requirement is broken, and how.
     DoesNotHold(String),
+    /// What the requirement says that the peer SHOULD do was not done, and how.
+    NotFollowed(String),
     /// The requirement cannot be tried on this peer, and why.
     DoesNotApply(String),
 }
@@ -61,6 +64,18 @@ pub fn does_not_apply<T>(why: impl Into<String>) -> Found<T> {
 /// Where it is not.
 pub fn hold(is_so: bool, otherwise: impl Into<String>) -> Found {
     if is_so { Ok(()) } else { broken(otherwise) }
+}
+
+/// What was found by something that a peer SHOULD do: where it is not done, it is no worse than those
+/// that are deployed.
+///
+/// # Errors
+/// What was found.
+pub fn advice<T>(found: Found<T>) -> Found<T> {
+    found.map_err(|finding| match finding {
+        Finding::DoesNotHold(how) => Finding::NotFollowed(how),
+        other => other,
+    })
 }
 
 /// One requirement and how it is tried on a peer.

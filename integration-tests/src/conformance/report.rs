@@ -24,8 +24,8 @@ impl Row {
     pub fn verdict(&self) -> &'static str {
         match self.finding {
             None => "holds",
-            Some(Finding::DoesNotHold(_)) if requirements::is_advice(self.id) => "not followed",
             Some(Finding::DoesNotHold(_)) => "DOES NOT HOLD",
+            Some(Finding::NotFollowed(_)) => "not followed",
             Some(Finding::DoesNotApply(_)) => "does not apply",
         }
     }
@@ -33,7 +33,7 @@ impl Row {
     fn detail(&self) -> &str {
         match &self.finding {
             None => self.what,
-            Some(Finding::DoesNotHold(how)) => how,
+            Some(Finding::DoesNotHold(how) | Finding::NotFollowed(how)) => how,
             Some(Finding::DoesNotApply(why)) => why,
         }
     }
@@ -42,7 +42,7 @@ impl Row {
 /// A row for each requirement, in the order of the specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Whose sockets: `agent` or `client`.
+    /// Whose sockets: `agent`, `client` or `control client`.
     pub role: &'static str,
     /// The rows.
     pub rows: Vec<Row>,
@@ -57,7 +57,7 @@ impl Report {
                 rows.push(Row {
                     id,
                     what: "",
-                    finding: Some(Finding::DoesNotApply(reason.to_owned())),
+                    finding: Some(Finding::DoesNotApply(reason)),
                 });
             }
         }
@@ -90,17 +90,27 @@ impl Report {
         for (reason, ids) in reasons {
             let _ = writeln!(out, "does not apply, {reason}:\n    {}", ids.join(" "));
         }
+        out + &self.summary() + "\n"
+    }
+
+    /// How many there are of each verdict, in a line; which ones, where something is wrong.
+    #[must_use]
+    pub fn summary(&self) -> String {
         let count = |verdict| self.with(verdict).len();
-        let _ = writeln!(
-            out,
-            "{}: {} hold, {} do not, {} are advice that is not followed, {} do not apply",
+        let named = |verdict| match &self.with(verdict)[..] {
+            [] => String::new(),
+            ids => format!(" ({})", ids.join(" ")),
+        };
+        format!(
+            "{}: {} hold, {} do not{}, {} are advice that is not followed{}, {} do not apply",
             self.role,
             count("holds"),
             count("DOES NOT HOLD"),
+            named("DOES NOT HOLD"),
             count("not followed"),
+            named("not followed"),
             count("does not apply"),
-        );
-        out
+        )
     }
 
     /// For a program.
@@ -114,7 +124,11 @@ impl Report {
                         "tried": row.what, "detail": row.detail() })
             })
             .collect();
-        json!({ "role": self.role, "requirements": rows }).to_string()
+        let count = |verdict| self.with(verdict).len();
+        let summary = json!({ "holds": count("holds"), "does not hold": count("DOES NOT HOLD"),
+                              "not followed": count("not followed"),
+                              "does not apply": count("does not apply") });
+        json!({ "role": self.role, "summary": summary, "requirements": rows }).to_string()
     }
 
     /// 0 where all hold that can be tried, 1 where some do not.

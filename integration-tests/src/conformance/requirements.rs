@@ -1,6 +1,7 @@
-//! Every requirement of the specification: tried on an agent, on a client, or not from outside.
+//! Every requirement of the specification: tried on an agent, on a client of either socket, or not
+//! from outside.
 
-use super::{agent, client};
+use super::{Check, agent, client, control_client};
 
 /// The order of the specification.
 const GROUPS: [&str; 20] = [
@@ -8,16 +9,8 @@ const GROUPS: [&str; 20] = [
     "PEER", "TIME", "LIM", "MEM", "FILE", "CMD", "SEC",
 ];
 
-/// What a client SHOULD do; one that does not is no worse than those that are deployed.
-const ADVICE: [&str; 2] = ["CLI-7", "HS-3"];
-
 /// Requirements that cannot be tried through the sockets, and why.
 const NOT_SEEN: &[(&[&str], &str)] = &[
-    (
-        &["SVC-7"],
-        "how full a socket's buffer is cannot be seen from its other end",
-    ),
-    (&["ROT-10"], "it is on the client of the control socket"),
     (&["VER-2"], "it is on the editors of the specification"),
     (
         &["ST-6"],
@@ -25,20 +18,9 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "EVO-2", "TIME-1", "TIME-2", "TIME-3", "TIME-4", "TIME-5", "TIME-6", "TIME-7",
+            "TIME-1", "TIME-2", "TIME-3", "TIME-4", "TIME-5", "TIME-6", "TIME-7",
         ],
         "the agent's clock would have to be set",
-    ),
-    (
-        &["SCH-3"],
-        "what breaks a rule while a key waits comes from a peer, or lasts a certificate's lifetime",
-    ),
-    (
-        &[
-            "TOMB-2", "PEER-1", "PEER-2", "PEER-3", "PEER-4", "PEER-5", "PEER-6", "PEER-7",
-            "PEER-8", "PEER-9",
-        ],
-        "the agent would have to follow the kit as a peer",
     ),
     (
         &[
@@ -69,34 +51,58 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
     (&["SEC-7"], "it is on who forwards sockets between machines"),
 ];
 
-/// Whether a requirement is a SHOULD.
-#[must_use]
-pub fn is_advice(id: &str) -> bool {
-    ADVICE.contains(&id)
+/// Whose sockets are tried, the kit's command for it, and the requirements that are.
+type Role = (&'static str, &'static str, fn() -> Vec<&'static str>);
+
+const ROLES: [Role; 3] = [
+    ("agent", "agents (conformance agent)", || {
+        ids(&agent::checks())
+    }),
+    ("client", "clients (conformance client)", || {
+        ids(&client::checks())
+    }),
+    (
+        "control client",
+        "control clients (conformance control-client)",
+        || ids(&control_client::checks()),
+    ),
+];
+
+fn ids<Scene>(checks: &[Check<Scene>]) -> Vec<&'static str> {
+    checks.iter().map(|check| check.id).collect()
 }
 
-/// The requirements that an agent, or a client, is not tried for, and why.
-pub fn not_tried(role: &str) -> Vec<(&'static str, &'static str)> {
-    let on = |ids: Vec<&'static str>, reason| ids.into_iter().map(move |id| (id, reason));
-    let agents = agent::checks().iter().map(|check| check.id).collect();
-    let clients = client::checks().iter().map(|check| check.id).collect();
-    let others: Vec<_> = if role == "agent" {
-        on(clients, "it is on clients: conformance client").collect()
-    } else {
-        on(agents, "it is on agents: conformance agent").collect()
+/// The requirements that are not tried on this role, and why.
+#[must_use]
+pub fn not_tried(role: &str) -> Vec<(&'static str, String)> {
+    let tried = ROLES.map(|(name, whose, ids)| (name, whose, ids()));
+    let is_tried = |id: &str| {
+        let mut own = tried.iter().filter(|(name, ..)| *name == role);
+        own.any(|(.., ids)| ids.contains(&id))
     };
-    let not_seen = NOT_SEEN.iter().flat_map(|(ids, reason)| {
-        let reason: &'static str = reason;
-        ids.iter().map(move |id| (*id, reason))
-    });
-    others.into_iter().chain(not_seen).collect()
+    let mut all = Vec::new();
+    for id in known() {
+        if is_tried(id) {
+            continue;
+        }
+        let others = tried.iter().filter(|(.., ids)| ids.contains(&id));
+        let whose: Vec<_> = others.map(|(_, whose, _)| *whose).collect();
+        let unseen = NOT_SEEN.iter().find(|(ids, _)| ids.contains(&id));
+        let reason = match unseen {
+            Some((_, reason)) => (*reason).to_owned(),
+            None => format!("it is tried on {}", whose.join(" and ")),
+        };
+        all.push((id, reason));
+    }
+    all
 }
 
 /// Every requirement that the kit knows.
 #[must_use]
 pub fn known() -> Vec<&'static str> {
-    let all = [not_tried("agent"), not_tried("client")].concat();
-    let mut ids: Vec<_> = all.into_iter().map(|(id, _)| id).collect();
+    let unseen = NOT_SEEN.iter().flat_map(|(ids, _)| ids.iter().copied());
+    let tried = ROLES.iter().flat_map(|(.., ids)| ids());
+    let mut ids: Vec<_> = unseen.chain(tried).collect();
     ids.sort_by_key(|id| place(id));
     ids.dedup();
     ids

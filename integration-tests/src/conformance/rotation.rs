@@ -129,7 +129,22 @@ pub fn frame(item: &Value) -> Vec<u8> {
 /// # Errors
 /// Where it is none.
 pub fn read_frame(wire: &Wire) -> Found<Value> {
-    let length = wire.number(4)?;
+    read_frame_of(wire, wire.number(4)?)
+}
+
+/// Reads the client's next request; `None` where it has closed.
+///
+/// # Errors
+/// Where it is no frame with exactly one item in it.
+pub fn read_request(wire: &Wire) -> Found<Option<Value>> {
+    let Some(first) = wire.next_byte()? else {
+        return Ok(None);
+    };
+    let length = u64::from(first) << 24 | wire.number(3)?;
+    read_frame_of(wire, length).map(Some)
+}
+
+fn read_frame_of(wire: &Wire, length: u64) -> Found<Value> {
     if !(1..=65_536).contains(&length) {
         return broken(format!("a frame of {length} bytes"));
     }

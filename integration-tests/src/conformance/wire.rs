@@ -1,11 +1,11 @@
 //! A connection whose every byte the kit decides, and the handshake on it.
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Found, broken, hold};
+use super::{Found, advice, broken, hold};
 
 /// How long the other side may take for what is due at once.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,6 +25,40 @@ pub fn id(name: &str) -> [u8; 32] {
 pub fn offer(ids: &[[u8; 32]]) -> Vec<u8> {
     let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
     [&count.to_be_bytes()[..], &ids.concat()].concat()
+}
+
+/// The next connection to a listener that does not block.
+///
+/// # Errors
+/// Where none comes within `limit`, or it cannot be accepted.
+pub fn accept(listener: &UnixListener, limit: Duration, otherwise: &str) -> Found<Wire> {
+    let end = Instant::now() + limit;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => return Wire::new(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() > end {
+            return broken(otherwise);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a client has chosen from an offer of `versions`, and from the same in another order (HS-3).
+///
+/// # Errors
+/// Where a choice was not offered, or they differ.
+pub fn are_right_choices(versions: &[&str], one: [u8; 32], other: [u8; 32]) -> Found {
+    for chosen in [one, other] {
+        let is_offered = versions.iter().any(|name| id(name) == chosen);
+        hold(is_offered, "an id that was not offered was chosen")?;
+    }
+    advice(hold(
+        one == other,
+        "the choice is the offer's first, not the best of the client's own order",
+    ))
 }
 
 /// A connection.
@@ -95,6 +129,21 @@ impl Wire {
         Ok(bytes)
     }
 
+    /// The next byte; `None` where the other side has closed.
+    ///
+    /// # Errors
+    /// Where neither comes in time.
+    pub fn next_byte(&self) -> Found<Option<u8>> {
+        let mut byte = [0];
+        match uninterrupted(|| (&self.stream).read(&mut byte)) {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(byte[0])),
+            // A reset is a close too.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A number of known width, big endian.
     ///
     /// # Errors
@@ -144,10 +193,20 @@ impl Wire {
             self.stream.set_write_timeout(Some(left))?;
             match (&self.stream).write(bytes) {
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error)
+                    if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted]
+                        .contains(&error.kind()) => {}
                 Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// How many bytes have come that were not read.
+    ///
+    /// # Errors
+    /// Where the connection has failed.
+    pub fn unread(&self) -> Found<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.stream).map_err(io::Error::from)?)
     }
 
     /// Checks that the other side neither says anything nor closes for this time.
@@ -156,7 +215,7 @@ impl Wire {
     /// Where it does.
     pub fn is_quiet(&self, time: Duration) -> Found {
         self.stream.set_read_timeout(Some(time))?;
-        let read = (&self.stream).read(&mut [0]);
+        let read = uninterrupted(|| (&self.stream).read(&mut [0]));
         self.stream.set_read_timeout(Some(PATIENCE))?;
         match read {
             Ok(0) => broken("the connection was closed"),
@@ -209,6 +268,16 @@ impl Wire {
         }
         self.send(&[&[1][..], &id(version)].concat())?;
         Ok(true)
+    }
+}
+
+/// A call with a time limit is broken off when the process was stopped and goes on.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

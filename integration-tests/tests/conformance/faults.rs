@@ -94,8 +94,10 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
     ("SVC-3", Later(Vec::clear)),
     ("SVC-5", Message(|bytes| bytes.extend(bytes.clone()))),
     ("SVC-6", ServesTheFirst),
+    ("SVC-7", WaitsForRoom),
     ("SVC-9", KeepsOpen),
     ("SVC-10", Message(|bytes| flip(bytes, 620))),
+    ("SVC-10", ServesAnyCertificate),
     (
         "TOMB-1",
         Message(|bytes| {
@@ -125,7 +127,7 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
         "DEP-12",
         Deployed(4, |bytes| {
             // A key where there is none, in the version that has it first.
-            if bytes.first() == Some(&0) && bytes.len() < 40 {
+            if bytes.starts_with(&[0; 4]) {
                 bytes.splice(..1, [&[1][..], &[0; 116]].concat());
             }
         }),
@@ -209,6 +211,21 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
         Frame(|bytes| say(bytes, "counter-too-low", "counter-too-odd")),
     ),
     ("TIME-8", Answer(|answer| set(answer, 2, 7))),
+    ("PEER-1", PeerAnswer(|_| 0)),
+    ("PEER-1", ServesTheFirst),
+    ("PEER-2", PeerAnswer(|_| 0)),
+    ("PEER-2", ServesTheFirst),
+    ("PEER-3", PeerAnswer(|_| 0)),
+    ("PEER-3", Message(|bytes| flip(bytes, 8))),
+    ("PEER-4", PeerAnswer(|_| 0)),
+    (
+        "PEER-5",
+        PeerAnswer(|answer| if answer == 2 { 1 } else { answer }),
+    ),
+    ("PEER-6", Message(|bytes| flip(bytes, 8))),
+    ("PEER-8", Answer(|answer| without(answer, 15))),
+    ("PEER-9", FollowsOnce),
+    ("TOMB-2", PeerAnswer(|_| 0)),
 ];
 
 /// The faults on a network where a period begins while the kit waits.
@@ -216,8 +233,28 @@ pub(crate) const AT_A_TURN: &[(&str, Fault)] = &[
     // Whenever it is: a key that was sent is sent again.
     ("SVC-4", Message(|bytes| bytes.extend(bytes.clone()))),
     ("EVO-1", Message(|bytes| flip(bytes, 620))),
+    (
+        "EVO-2",
+        Message(|bytes| {
+            if bytes.len() > 620 {
+                bytes[620] += 1
+            }
+        }),
+    ),
     ("EVO-3", Answer(|answer| active(answer, 1))),
     ("SCH-2", ServesTheFirst),
+    (
+        "SCH-3",
+        Answer(|answer| {
+            if let Some(slot) = in_status(answer, 8) {
+                let slot = slot.as_array_mut().unwrap();
+                if slot[0] == number(2) {
+                    slot[0] = number(1);
+                }
+            }
+        }),
+    ),
+    ("PEER-7", StaysWithThePeer),
 ];
 
 /// The faults that show after deadlines.

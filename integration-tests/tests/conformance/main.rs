@@ -2,9 +2,13 @@
 //! wrong in one thing and does not.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod control;
 mod faults;
+mod recorded;
+mod settings;
 mod wrong_agent;
 mod wrong_client;
+mod wrong_follower;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +20,7 @@ use std::time::Duration;
 use integration_tests::conformance::pool::{Periods, cold_key};
 use integration_tests::conformance::report::Report;
 use integration_tests::conformance::{agent, client, requirements};
-use integration_tests::pool::{Pool, TestNetwork, program};
+use integration_tests::pool::{Agent, Pool, TestNetwork, program};
 use wrong_client::{Client, Fault};
 
 #[test]
@@ -35,9 +39,14 @@ fn the_kit_knows_every_requirement_of_the_specification() {
     assert_eq!(ids, requirements::known().into_iter().collect());
 }
 
-/// What is broken, by a report: advice that is not followed, too.
-fn broken(report: &Report) -> Vec<&'static str> {
-    let mut ids = [report.with("DOES NOT HOLD"), report.with("not followed")].concat();
+/// What is broken, by a report: advice that is not followed, too, and marked.
+fn broken(report: &Report) -> Vec<String> {
+    let rows = report.rows.iter().filter_map(|row| match row.verdict() {
+        "DOES NOT HOLD" => Some(row.id.to_owned()),
+        "not followed" => Some(format!("{} not followed", row.id)),
+        _ => None,
+    });
+    let mut ids: Vec<_> = rows.collect();
     ids.sort_unstable();
     ids
 }
@@ -91,30 +100,45 @@ fn a_right_client_passes_and_each_wrong_one_is_found_by_its_check_alone() {
     let found: BTreeSet<_> = wrong_client::FAULTS
         .iter()
         .flat_map(|fault| fault.1)
+        .map(|id| id.trim_end_matches(" not followed"))
         .collect();
     for check in client::checks() {
         assert!(found.contains(&check.id), "no fault shows {}", check.id);
     }
 }
 
-/// The kit's report on our agent behind a liar.
+/// The kit's report on our agent, behind a liar unless there is no fault.
 fn agent_report(network: TestNetwork, fault: wrong_agent::Fault, only: &[&str]) -> Report {
+    let is_right = matches!(fault, wrong_agent::Fault::None);
     let pool = Pool::new(network);
-    let _agent = pool.agent();
+    let _agent = Agent::start(&pool, &["--bootstrap-address", &pool.text("peer.socket")]);
+    let last = wrong_agent::LastCertificate::default();
     let socket = |name: &str| {
+        if is_right {
+            return Some(pool.path(name));
+        }
         let path = pool.path(&format!("kit-{name}"));
-        wrong_agent::listen(&path, &pool.path(name), fault);
+        wrong_agent::listen(&path, &pool.path(name), fault, &last);
         Some(path)
     };
-    agent::run(agent::Options {
+    let peer = if is_right {
+        pool.path("peer.socket")
+    } else {
+        let path = pool.path("kit-peer.socket");
+        wrong_follower::listen(&pool.path("peer.socket"), &path, fault);
+        path
+    };
+    let options = agent::Options {
         service: socket("service.socket"),
         control: socket("control.socket"),
         periods: Some(Periods::read(&pool.path("genesis.json")).unwrap()),
         cold: Some(cold_key(&pool.path("cold.skey")).unwrap()),
+        peer: Some(peer),
         patience: Duration::from_secs(30),
         slow: network.max_evolutions == SLOW.max_evolutions,
         only: only.iter().map(|id| (*id).to_owned()).collect(),
-    })
+    };
+    agent::run(options).unwrap()
 }
 
 /// Periods of 4 seconds.
@@ -133,24 +157,27 @@ const SLOW: TestNetwork = TestNetwork {
     past_periods: 1000,
 };
 
+/// How many agents are tried at a time: they wait more than they work.
+const AT_ONCE: usize = 8;
+
 /// Each fault is found by its check; the others are not tried, since one fault of an agent may
 /// break what many checks begin with.
-fn are_found(network: TestNetwork, faults: &[(&'static str, wrong_agent::Fault)], at_once: usize) {
-    let missed = Mutex::new(Vec::new());
-    for some in faults.chunks(at_once) {
-        thread::scope(|scope| {
-            for (id, fault) in some {
-                let missed = &missed;
-                scope.spawn(move || {
+fn are_found(network: TestNetwork, faults: &[(&'static str, wrong_agent::Fault)]) {
+    let (missed, left) = (Mutex::new(Vec::new()), Mutex::new(faults.iter()));
+    let next = || left.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((id, fault)) = next() {
                     let report = agent_report(network, *fault, &[id]);
                     if broken(&report) != [*id] {
                         let row = report.rows.into_iter().find(|row| row.id == *id);
                         missed.lock().unwrap().push((*id, row));
                     }
-                });
-            }
-        });
-    }
+                }
+            });
+        }
+    });
     let missed = missed.into_inner().unwrap();
     assert!(missed.is_empty(), "lies that were not found: {missed:#?}");
 }
@@ -164,15 +191,17 @@ fn our_agent_passes_and_each_lie_about_it_is_found() {
     let not_here = later.count();
     let holds = right.with("holds").len();
     assert_eq!(holds + not_here, agent::checks().len(), "{}", right.table());
-    are_found(network, faults::FAULTS, 4);
+    are_found(network, faults::FAULTS);
 }
 
 #[test]
 fn our_agent_passes_when_periods_begin_and_each_lie_is_found() {
-    let ids = ["SVC-4", "EVO-1", "EVO-3", "SCH-2", "TIME-8"];
+    let ids = [
+        "SVC-4", "EVO-1", "EVO-2", "EVO-3", "SCH-2", "SCH-3", "PEER-7", "TIME-8",
+    ];
     let right = agent_report(SHORT, wrong_agent::Fault::None, &ids);
     assert_eq!(right.with("holds").len(), ids.len(), "{}", right.table());
-    are_found(SHORT, faults::AT_A_TURN, 4);
+    are_found(SHORT, faults::AT_A_TURN);
 }
 
 #[test]
@@ -183,7 +212,7 @@ fn our_agent_keeps_its_deadlines_and_one_that_does_not_is_found() {
             let right = agent_report(SLOW, wrong_agent::Fault::None, &ids);
             assert_eq!(right.with("holds").len(), ids.len(), "{}", right.table());
         });
-        scope.spawn(|| are_found(SLOW, faults::SLOW, 3));
+        scope.spawn(|| are_found(SLOW, faults::SLOW));
     });
 }
 
@@ -202,32 +231,39 @@ fn kit(pool: &Pool, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-#[test]
-fn our_node_passes() {
-    let pool = Pool::new(TestNetwork::default());
-    let node = program("examples/forging_node");
-    let mut arguments = vec!["client", "--listen", "kit.socket"];
-    arguments.extend([
-        "--genesis-file",
-        "genesis.json",
-        "--cold-signing-key",
-        "cold.skey",
-    ]);
-    let socket = ["--service-address", "kit.socket"];
-    let pools = [
-        "--genesis-file",
-        "genesis.json",
-        "--cold-verification-key",
-        "cold.vkey",
-    ];
-    arguments.extend(["--format", "json", "--", node.to_str().unwrap()]);
-    arguments.extend(socket.iter().chain(&pools));
-    let output = kit(&pool, &arguments);
+/// The kit's report on a client that is started so, in a pool's folder. Every check holds.
+fn passes(pool: &Pool, client: &[&str]) {
+    let mut arguments = vec!["client", "--listen", "kit.socket", "--format", "json"];
+    arguments.extend(["--genesis-file", "genesis.json"]);
+    arguments.extend(["--cold-signing-key", "cold.skey", "--"]);
+    arguments.extend(client);
+    arguments.extend(["--service-address", "kit.socket"]);
+    arguments.extend(["--genesis-file", "genesis.json"]);
+    arguments.extend(["--cold-verification-key", "cold.vkey"]);
+    let output = kit(pool, &arguments);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = json["requirements"].as_array().unwrap();
     let holds = rows.iter().filter(|row| row["verdict"] == "holds").count();
     assert_eq!(holds, client::checks().len(), "{json:#}");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn our_node_passes() {
+    let node = program("examples/forging_node");
+    passes(
+        &Pool::new(TestNetwork::default()),
+        &[node.to_str().unwrap()],
+    );
+}
+
+#[test]
+fn our_probe_passes() {
+    let kes_cli = program("kes-cli");
+    passes(
+        &Pool::new(TestNetwork::default()),
+        &[kes_cli.to_str().unwrap(), "probe", "--follow"],
+    );
 }
 
 #[test]

@@ -45,10 +45,28 @@ pub(crate) enum Fault {
     EmptiesAfterRefusals,
     /// Nobody is let in after so many bytes at once.
     DiesOf(usize),
+    /// An answer of Control:Rotation:1.0 that does not come in one read is none.
+    TakesReadsForMessages,
+    /// A client that takes nothing is waited for.
+    WaitsForRoom,
+    /// A key is served with the certificate that came last, whoever has issued it.
+    ServesAnyCertificate,
+    /// Our control version is not offered, a failed install loses the staged key, and a drop leaves
+    /// no tombstone.
+    AsTheReference,
+    /// To an answer to a peer.
+    PeerAnswer(fn(u32) -> u32),
+    /// A connection to a peer that the agent ends stays open.
+    StaysWithThePeer,
+    /// A peer that has hung up is given up.
+    FollowsOnce,
 }
 
+/// What both of an agent's sockets have seen.
+pub(crate) type LastCertificate = Arc<Mutex<Option<Vec<u8>>>>;
+
 /// Listens at `path` and hands on to `target`, on a thread that ends with the test.
-pub(crate) fn listen(path: &Path, target: &Path, fault: Fault) {
+pub(crate) fn listen(path: &Path, target: &Path, fault: Fault, last: &LastCertificate) {
     let listener = UnixListener::bind(path).unwrap();
     let shared = Arc::new(Shared {
         target: target.to_owned(),
@@ -57,6 +75,7 @@ pub(crate) fn listen(path: &Path, target: &Path, fault: Fault) {
         first: Mutex::default(),
         is_dead: Mutex::default(),
         open: Arc::default(),
+        last: Arc::clone(last),
     });
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
@@ -89,6 +108,7 @@ struct Shared {
     first: Mutex<Option<Vec<u8>>>,
     is_dead: Mutex<bool>,
     open: Arc<()>,
+    last: LastCertificate,
 }
 
 /// What the client has said on one connection, as far as the other direction has to know it.
@@ -138,6 +158,12 @@ fn hand_to_agent(
                 said.request = big_endian(&buffer[at..at + 2]);
             }
             said.before += count;
+            // A byte string of 112 bytes in CBOR.
+            if let Some(at) = bytes.windows(2).position(|head| head == [0x58, 112])
+                && let Some(certificate) = bytes.get(at + 2..at + 114)
+            {
+                *shared.last.lock().unwrap() = Some(certificate.to_vec());
+            }
         }
         let is_gone = agent.write_all(&bytes).is_err();
         if is_gone && !matches!(shared.fault, Fault::KeepsOpen) {
@@ -170,6 +196,10 @@ fn hand_to_client(
                 )
             };
             let Some(length) = next_length(&pending, stage, &version, shared.is_service) else {
+                let is_part = stage > 0 && !pending.is_empty();
+                if is_part && matches!(shared.fault, Fault::TakesReadsForMessages) {
+                    let _ = client.shutdown(Shutdown::Both);
+                }
                 break;
             };
             let mut item: Vec<u8> = pending.drain(..length).collect();
@@ -217,6 +247,11 @@ fn edit_offer(shared: &Shared, item: &mut Vec<u8>) {
         edit(&mut ids);
         *item = offer(&ids);
     }
+    if matches!(shared.fault, Fault::AsTheReference) {
+        let mut ids: Vec<[u8; 32]> = item[4..].as_chunks().0.to_vec();
+        ids.retain(|offered| *offered != id("Control:Rotation:1.0"));
+        *item = offer(&ids);
+    }
 }
 
 fn edit_message(shared: &Shared, version: &[u8], request: u64, count: usize, item: &mut Vec<u8>) {
@@ -239,16 +274,29 @@ fn edit_message(shared: &Shared, version: &[u8], request: u64, count: usize, ite
             let mut first = shared.first.lock().unwrap();
             *item = first.get_or_insert_with(|| item.clone()).clone();
         }
-        Fault::EmptiesAfterRefusals if is_rotation && item.get(4..6) == Some(&[0x82, 1]) => {
-            let mut agent = UnixStream::connect(&shared.target).unwrap();
-            let chosen = id("Control:Rotation:1.0");
-            let said = [&[1][..], &chosen, &chosen, &[0, 0, 0, 3, 0x82, 5, 0xa0]].concat();
-            agent.write_all(&said).unwrap();
-            agent.shutdown(Shutdown::Write).unwrap();
-            until_end(agent);
+        Fault::ServesAnyCertificate if is_2_0 && item[0] == 0 => {
+            if let Some(last) = &*shared.last.lock().unwrap() {
+                item[621..].copy_from_slice(last);
+            }
         }
+        Fault::EmptiesAfterRefusals if is_rotation && item.get(4..6) == Some(&[0x82, 1]) => {
+            drop_pending(shared);
+        }
+        Fault::AsTheReference if !shared.is_service && request == 3 && *item != [0, 0] => {
+            drop_pending(shared);
+        }
+        Fault::AsTheReference if is_2_0 && count == 1 && item[0] == 1 => item.clear(),
         _ => {}
     }
+}
+
+fn drop_pending(shared: &Shared) {
+    let mut agent = UnixStream::connect(&shared.target).unwrap();
+    let chosen = id("Control:Rotation:1.0");
+    let said = [&[1][..], &chosen, &chosen, &[0, 0, 0, 3, 0x82, 5, 0xa0]].concat();
+    agent.write_all(&said).unwrap();
+    agent.shutdown(Shutdown::Write).unwrap();
+    until_end(agent);
 }
 
 /// A field of an answer's status, for a fault that changes it.

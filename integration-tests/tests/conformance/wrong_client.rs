@@ -16,6 +16,7 @@ pub(crate) enum Fault {
     None,
     TakesAnyCount,
     TakesTheFirstOffered,
+    ChoosesWhatWasNotOffered,
     LeavesWithoutAWord,
     TakesAnyRepetition,
     TakesAnyTag,
@@ -33,12 +34,15 @@ pub(crate) enum Fault {
     HasItsOwnCodes,
     TakesNoneWithoutStamp,
     TakesOneAlone,
+    /// As the nodes that are deployed: stamps are looked at, keys are not.
+    LooksAtStampsAlone,
 }
 
-/// Each fault and the requirements that it breaks.
+/// Each fault and the requirements that it breaks; what it SHOULD have done, marked.
 pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::TakesAnyCount, &["HS-2"]),
-    (Fault::TakesTheFirstOffered, &["HS-3"]),
+    (Fault::TakesTheFirstOffered, &["HS-3 not followed"]),
+    (Fault::ChoosesWhatWasNotOffered, &["HS-3"]),
     (Fault::LeavesWithoutAWord, &["HS-4"]),
     (Fault::TakesAnyRepetition, &["HS-6"]),
     (Fault::TakesAnyTag, &["SVC-1"]),
@@ -48,14 +52,15 @@ pub(crate) const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::IsImpatient, &["CLI-1"]),
     (Fault::TakesItTwice, &["CLI-2"]),
     (Fault::IgnoresStamps, &["CLI-3"]),
-    (Fault::StaysAway, &["CLI-4"]),
+    (Fault::StaysAway, &["CLI-4 not followed"]),
     (Fault::GivesUp, &["CLI-5"]),
     (Fault::HasNothingToDrop, &["CLI-6"]),
-    (Fault::TakesForeign, &["CLI-7"]),
+    (Fault::TakesForeign, &["CLI-7 not followed"]),
     (Fault::LooksAtTheRootAlone, &["KEY-5"]),
-    (Fault::HasItsOwnCodes, &["CLI-7", "DEP-3"]),
+    (Fault::HasItsOwnCodes, &["CLI-7 not followed", "DEP-3"]),
     (Fault::TakesNoneWithoutStamp, &["DEP-4"]),
     (Fault::TakesOneAlone, &["DEP-6"]),
+    (Fault::LooksAtStampsAlone, &["CLI-7 not followed"]),
 ];
 
 const SERVICE: [&str; 3] = ["Service:2.0", "Service:1.0", "Service:StandardCrypto:0.4"];
@@ -131,6 +136,9 @@ impl Client {
             let name = |offered: &[u8; 32]| SERVICE.into_iter().find(|name| id(name) == *offered);
             chosen = offer.iter().find_map(name);
         }
+        if count > 1 && self.fault == Fault::ChoosesWhatWasNotOffered {
+            chosen = chosen.map(|_| "Service:9.9");
+        }
         if count == 0 && self.fault == Fault::TakesAnyCount {
             chosen = Some(SERVICE[0]);
         }
@@ -188,6 +196,7 @@ impl Client {
             _ if !is_newer && self.fault != Fault::IgnoresStamps => 1,
             None if last.is_none() && self.fault == Fault::HasNothingToDrop => 3,
             None => 0,
+            Some(_) if self.fault == Fault::LooksAtStampsAlone => 0,
             Some(key) if self.is_right(key) => 0,
             Some(_) if self.fault == Fault::HasItsOwnCodes => 9,
             Some(_) => 2,

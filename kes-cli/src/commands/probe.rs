@@ -11,9 +11,10 @@ use kes_wire::cold::ColdVerificationKey;
 use kes_wire::envelope;
 use kes_wire::genesis::Network;
 use kes_wire::net::{ServiceClient, ServiceClientError};
-use kes_wire::opcert::OpCert;
+use kes_wire::opcert::{OpCert, OutOfPeriod};
 use kes_wire::period::{Evolution, KesPeriod};
 use kes_wire::protocol::service::{ReceivedKey, ServiceMessage, ServiceResult};
+use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::{self, SignKey};
 use kes_wire::unix_time::UnixTime;
 use serde_json::json;
@@ -49,7 +50,17 @@ struct Held {
     key: SignKey,
     opcert: OpCert,
     /// When the agent installed it, where its protocol version says so.
-    stamp: Option<u64>,
+    stamp: Option<Stamp>,
+}
+
+/// What a node knows from one message to the next.
+#[derive(Default)]
+struct Node {
+    held: Option<Held>,
+    /// The certificate number of the newest key that was taken. A drop forgets it.
+    newest: Option<u64>,
+    /// The stamp that was taken last on this connection.
+    last_stamp: Option<Stamp>,
 }
 
 impl Checks {
@@ -77,13 +88,13 @@ impl Checks {
         {
             return Err("its certificate is not signed by the given cold key".to_owned());
         }
+        let (max, period) = (self.network.max_evolutions, self.current_period());
+        if let Err(expired @ OutOfPeriod::Expired { .. }) = opcert.evolution_at(period, max) {
+            return Err(expired.to_string());
+        }
         let key = SignKey::from_bytes(secret, evolution, &opcert.kes_vkey)
             .map_err(|error| error.to_string())?;
-        Ok(Held {
-            key,
-            opcert,
-            stamp: stamp.map(|stamp| stamp.0),
-        })
+        Ok(Held { key, opcert, stamp })
     }
 
     fn current_period(&self) -> KesPeriod {
@@ -160,7 +171,7 @@ async fn once(args: &Probe, checks: &Checks) -> Result<Report, Failure> {
         .field("current_period", period)
         .field("served_evolution", served_at)
         .field("signed_evolution", evolution)
-        .field("stamp", held.stamp)
+        .field("stamp", held.stamp.map(|stamp| stamp.0))
         .field("signature_verifies", true)
         .field("certificate_verifies", checks.cold_vkey.map(|_| true));
     if checks.cold_vkey.is_none() {
@@ -175,7 +186,7 @@ async fn once(args: &Probe, checks: &Checks) -> Result<Report, Failure> {
 async fn follow(args: &Probe, checks: &Checks, json: bool) -> Result<Report, Failure> {
     let diary = Diary { json };
     let mut stop = stop_signals()?;
-    let mut held: Option<Held> = None;
+    let mut node = Node::default();
     let mut retry = Duration::from_millis(100);
     loop {
         let mut client = tokio::select! {
@@ -195,6 +206,8 @@ async fn follow(args: &Probe, checks: &Checks, json: bool) -> Result<Report, Fai
         };
         retry = Duration::from_millis(100);
         diary.tell("connected", "connected to the agent")?;
+        // Another agent, or another clock, may count otherwise.
+        node.last_stamp = None;
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -202,7 +215,7 @@ async fn follow(args: &Probe, checks: &Checks, json: bool) -> Result<Report, Fai
                 () = stop.wait() => return Ok(diary.end()),
                 message = client.next() => match message {
                     Ok(message) => {
-                        let answer = take(message, &mut held, checks, &diary)?;
+                        let answer = node.take(message, checks, &diary)?;
                         if client.answer(answer).await.is_err() {
                             break;
                         }
@@ -212,7 +225,7 @@ async fn follow(args: &Probe, checks: &Checks, json: bool) -> Result<Report, Fai
                         break;
                     }
                 },
-                _ = seconds.tick() => if let Some(held) = &mut held {
+                _ = seconds.tick() => if let Some(held) = &mut node.held {
                     sign(held, checks, &diary)?;
                 },
             }
@@ -220,44 +233,82 @@ async fn follow(args: &Probe, checks: &Checks, json: bool) -> Result<Report, Fai
     }
 }
 
-/// Takes what the agent sent and gives the answer to it.
-fn take(
-    message: ServiceMessage,
-    held: &mut Option<Held>,
-    checks: &Checks,
-    diary: &Diary,
-) -> Result<ServiceResult, Failure> {
-    let received = match message {
-        ServiceMessage::Dropped { .. } => {
-            *held = None;
-            diary.tell("dropped", "the key was dropped: not signing any more")?;
-            return Ok(ServiceResult::Ok);
+impl Node {
+    /// Takes what the agent sent and gives the answer to it.
+    fn take(
+        &mut self,
+        message: ServiceMessage,
+        checks: &Checks,
+        diary: &Diary,
+    ) -> Result<ServiceResult, Failure> {
+        let (what, stamp) = match &message {
+            ServiceMessage::Key(received) => ("key", received.stamp),
+            ServiceMessage::Dropped { stamp } => ("drop", Some(*stamp)),
+        };
+        if let (Some(stamp), Some(last)) = (stamp, self.last_stamp)
+            && stamp <= last
+        {
+            let sentence = format!(
+                "{what} declined: its stamp, {stamp}, is not newer than {last}, which was taken \
+                 before on this connection"
+            );
+            diary.tell("outdated", &sentence)?;
+            return Ok(ServiceResult::KeyOutdated);
         }
-        ServiceMessage::Key(received) => received,
-    };
-    match checks.check(received) {
-        Ok(new) => {
-            let what = if held.is_some() {
-                "replaced by"
-            } else {
-                "received"
-            };
-            diary.tell(
-                "key",
-                &format!(
-                    "key {what} {}, certificate number {}, evolution {}",
-                    fingerprint(&new.opcert.kes_vkey),
-                    new.opcert.counter,
-                    new.key.evolution()
-                ),
-            )?;
-            *held = Some(new);
-            Ok(ServiceResult::Ok)
+        let answer = match message {
+            ServiceMessage::Dropped { .. } => {
+                (self.held, self.newest) = (None, None);
+                diary.tell("dropped", "the key was dropped: not signing any more")?;
+                ServiceResult::Ok
+            }
+            ServiceMessage::Key(received) => self.take_key(received, checks, diary)?,
+        };
+        if answer == ServiceResult::Ok {
+            self.last_stamp = stamp;
         }
-        Err(reason) => {
-            diary.tell("declined", &format!("key declined: {reason}"))?;
-            Ok(ServiceResult::InvalidOpCert)
+        Ok(answer)
+    }
+
+    fn take_key(
+        &mut self,
+        received: ReceivedKey,
+        checks: &Checks,
+        diary: &Diary,
+    ) -> Result<ServiceResult, Failure> {
+        let new = match checks.check(received) {
+            Ok(new) => new,
+            Err(reason) => {
+                diary.tell("declined", &format!("key declined: {reason}"))?;
+                return Ok(ServiceResult::InvalidOpCert);
+            }
+        };
+        let counter = new.opcert.counter;
+        if let Some(newest) = self.newest
+            && counter < newest
+        {
+            let sentence = format!(
+                "key declined: it is older, of certificate number {counter}; {newest} was taken \
+                 before"
+            );
+            diary.tell("outdated", &sentence)?;
+            return Ok(ServiceResult::KeyOutdated);
         }
+        let what = match &self.held {
+            Some(held) if held.opcert == new.opcert => "received again:",
+            Some(_) => "replaced by",
+            None => "received",
+        };
+        diary.tell(
+            "key",
+            &format!(
+                "key {what} {}, certificate number {counter}, evolution {}",
+                fingerprint(&new.opcert.kes_vkey),
+                new.key.evolution()
+            ),
+        )?;
+        self.held = Some(new);
+        self.newest = Some(counter);
+        Ok(ServiceResult::Ok)
     }
 }
 

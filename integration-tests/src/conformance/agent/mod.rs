@@ -4,12 +4,15 @@ mod control;
 mod deployed;
 mod handshake;
 mod operator;
+mod peer;
+mod peers;
 mod periods;
 mod rules;
 mod served;
 mod service;
 mod slow;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +27,7 @@ use super::report::{Report, row};
 use super::wire::{QUIET, Wire};
 use super::{Check, Finding, Found, broken, does_not_apply};
 use operator::Operator;
+use peer::PeerSocket;
 
 /// Where the agent under test is and what may be done to it.
 #[derive(Default)]
@@ -36,6 +40,8 @@ pub struct Options {
     pub periods: Option<Periods>,
     /// The pool's cold key, where keys may be installed and dropped: a throw-away one.
     pub cold: Option<SigningKey>,
+    /// The socket that the agent was told to follow as a peer's, where the kit is to listen.
+    pub peer: Option<PathBuf>,
     /// How long to wait for a period to begin.
     pub patience: Duration,
     /// Whether to wait for the deadlines of 10 and 30 seconds.
@@ -50,15 +56,18 @@ pub struct Scene {
     /// One check at a time changes the slots.
     counter: AtomicU64,
     prepared: Mutex<Option<Found>>,
+    peer: Option<PeerSocket>,
 }
 
 impl Scene {
-    fn new(options: Options) -> Self {
-        Self {
+    fn new(options: Options) -> io::Result<Self> {
+        let peer = options.peer.as_deref().map(PeerSocket::listen);
+        Ok(Self {
+            peer: peer.transpose()?,
             options,
             counter: AtomicU64::new(0),
             prepared: Mutex::new(None),
-        }
+        })
     }
 
     fn service_socket(&self) -> Found<Wire> {
@@ -109,10 +118,17 @@ impl Scene {
     /// Who may change the agent's keys, by the best version that it offers. The pending slot is
     /// empty, and a key of three periods ago is active.
     fn operator(&self) -> Found<Operator<'_>> {
-        let mut operator = Operator::connect(self)?;
+        let operator = self.operator_as_it_is()?;
         operator.clear()?;
+        Ok(operator)
+    }
+
+    /// The same, and what is pending stays.
+    fn operator_as_it_is(&self) -> Found<Operator<'_>> {
+        let operator = Operator::connect(self)?;
         let mut prepared = self.prepared.lock().expect("no check panics");
-        let was = prepared.get_or_insert_with(|| operator.begin()).clone();
+        let begin = || operator.clear().and_then(|()| operator.begin());
+        let was = prepared.get_or_insert_with(begin).clone();
         drop(prepared);
         match was {
             Ok(()) => Ok(operator),
@@ -176,6 +192,7 @@ pub fn checks() -> Vec<Check<Scene>> {
         deployed::checks(),
         rules::checks(),
         periods::checks(),
+        peers::checks(),
         slow::checks(),
     ]
     .into_iter()
@@ -185,11 +202,13 @@ pub fn checks() -> Vec<Check<Scene>> {
 
 /// Tries every requirement on an agent.
 ///
+/// # Errors
+/// Where the kit cannot listen.
+///
 /// # Panics
 /// Where a check does.
-#[must_use]
-pub fn run(options: Options) -> Report {
-    let scene = Scene::new(options);
+pub fn run(options: Options) -> io::Result<Report> {
+    let scene = Scene::new(options)?;
     let wanted = |check: &Check<Scene>| {
         let only = &scene.options.only;
         only.is_empty() || only.iter().any(|id| id == check.id)
@@ -215,5 +234,5 @@ pub fn run(options: Options) -> Report {
             .map(|row| row.expect("no check panics"))
             .collect::<Vec<_>>()
     }));
-    Report::complete("agent", rows)
+    Ok(Report::complete("agent", rows))
 }

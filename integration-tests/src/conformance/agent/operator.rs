@@ -3,9 +3,9 @@
 use ciborium::Value;
 
 use super::{Scene, not_offered};
-use crate::conformance::keys::Certificate;
+use crate::conformance::keys::{Certificate, Message};
 use crate::conformance::rotation::{self, Answer, call, keygen, number_at, plain};
-use crate::conformance::wire::Wire;
+use crate::conformance::wire::{QUIET, Wire};
 use crate::conformance::{Found, broken, does_not_apply, hold};
 
 pub(super) const ROTATION: &str = "Control:Rotation:1.0";
@@ -62,7 +62,7 @@ impl<'a> Operator<'a> {
     }
 
     /// Drops what is pending.
-    pub(super) fn clear(&mut self) -> Found {
+    pub(super) fn clear(&self) -> Found {
         if self.is_rotation {
             // Refused where nothing is pending.
             self.call(&plain(5)).map(drop)
@@ -108,12 +108,26 @@ impl<'a> Operator<'a> {
             self.call(&rotation::activate(&certificate, false))?
                 .done()?;
         } else {
-            self.wire.send(&[0, 3])?;
-            self.wire.send(&certificate.bytes())?;
-            let result = self.wire.number(2)?;
+            let result = self.install_result(&certificate)?;
             hold(result == 0, format!("an install has the result {result}"))?;
         }
         Ok(certificate)
+    }
+
+    /// Activates the pending key with a certificate; `false` where that is refused.
+    pub(super) fn try_activate(&self, certificate: &Certificate) -> Found<bool> {
+        if self.is_rotation {
+            let answer = self.call(&rotation::activate(certificate, false))?;
+            return Ok(matches!(answer, Answer::Done { .. }));
+        }
+        Ok(self.install_result(certificate)? == 0)
+    }
+
+    /// The result of an install in Control:3.0.
+    fn install_result(&self, certificate: &Certificate) -> Found<u64> {
+        self.wire.send(&[0, 3])?;
+        self.wire.send(&certificate.bytes())?;
+        self.wire.number(2)
     }
 
     /// Drops the active key.
@@ -144,10 +158,18 @@ impl<'a> Operator<'a> {
 
     /// Makes sure that a key is served: a check may have dropped it.
     pub(super) fn installed(&self) -> Found {
-        let is_served = self.is_rotation && rotation::active(&self.status()?)?.0 == 1;
-        if is_served {
+        if self.is_served()? {
             return Ok(());
         }
         self.install(3).map(drop)
+    }
+
+    fn is_served(&self) -> Found<bool> {
+        if self.is_rotation {
+            return Ok(rotation::active(&self.status()?)?.0 == 1);
+        }
+        // As a node sees it: a byte that came at once, and what it is the beginning of.
+        let says_nothing = self.scene.service("Service:2.0")?.is_quiet(QUIET).is_ok();
+        Ok(!says_nothing && matches!(self.scene.told()?, Message::Key(_)))
     }
 }

@@ -1,7 +1,7 @@
 //! What happens when a period begins, on networks where one does while the kit waits.
 
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::operator::Operator;
 use super::{Scene, take};
@@ -27,6 +27,11 @@ pub(super) fn checks() -> Vec<Check<Scene>> {
             id: "EVO-1",
             what: "when a period begins the served key is evolved, and what is spent is gone",
             run: evolution,
+        },
+        Check {
+            id: "EVO-2",
+            what: "until a period begins no key is served as of it (no clock was set back)",
+            run: never_ahead,
         },
         Check {
             id: "EVO-3",
@@ -59,7 +64,7 @@ fn period(scene: &Scene) -> Found {
 
 /// Waits until a new period has begun, by the clock, and in the agent's status. Only where one
 /// begins soon. The operator connects anew: a connection that is silent meanwhile may be closed.
-fn next_period(scene: &Scene) -> Found<Operator<'_>> {
+pub(super) fn next_period(scene: &Scene) -> Found<Operator<'_>> {
     let periods = soon(scene)?;
     let before = periods.now();
     while periods.now() == before {
@@ -73,7 +78,7 @@ fn next_period(scene: &Scene) -> Found<Operator<'_>> {
     Ok(operator)
 }
 
-fn soon(scene: &Scene) -> Found<Periods> {
+pub(super) fn soon(scene: &Scene) -> Found<Periods> {
     let periods = scene.periods()?;
     scene.cold()?;
     let (left, patience) = (periods.until_next(), scene.options.patience);
@@ -119,6 +124,29 @@ fn evolution(scene: &Scene) -> Found {
     )?;
     served.layout()?;
     served.forgets()
+}
+
+/// How long before a period begins it is looked whether keys are ahead.
+const BEFORE: Duration = Duration::from_millis(500);
+
+fn never_ahead(scene: &Scene) -> Found {
+    let periods = soon(scene)?;
+    scene.operator()?.install(3)?;
+    let before = periods.now();
+    sleep(periods.until_next().saturating_sub(BEFORE));
+    loop {
+        let served = served_key(scene)?;
+        let evolved = served.certificate.start + u64::from(served.evolution);
+        // Asked after it was served: a period may have begun since, and not before.
+        let now = periods.now();
+        hold(
+            evolved <= now,
+            format!("a key is served as of period {evolved} in period {now}"),
+        )?;
+        if now > before {
+            return Ok(());
+        }
+    }
 }
 
 fn expiry(scene: &Scene) -> Found {

@@ -1,10 +1,18 @@
 //! What nodes are sent when keys are installed and dropped.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+
 use super::operator::Operator;
 use super::{Scene, take};
-use crate::conformance::keys::{Certificate, Message, Served};
+use crate::conformance::keys::{Certificate, KEY_2_0, Message, Served};
 use crate::conformance::wire::{PATIENCE, QUIET, Wire};
-use crate::conformance::{Check, Finding, Found, broken, hold};
+use crate::conformance::{Check, Finding, Found, broken, does_not_apply, hold};
+
+/// A key that was installed comes sooner, unless there is no room for it.
+const IS_FULL: Duration = Duration::from_secs(1);
 
 pub(super) fn checks() -> Vec<Check<Scene>> {
     vec![
@@ -22,6 +30,11 @@ pub(super) fn checks() -> Vec<Check<Scene>> {
             id: "SVC-6",
             what: "of two installs during a wait for an answer the second alone is sent",
             run: newest_alone,
+        },
+        Check {
+            id: "SVC-7",
+            what: "a client that answers and never reads is let go when its buffer is full",
+            run: never_reads,
         },
         Check {
             id: "SVC-9",
@@ -114,6 +127,44 @@ fn newest_alone(scene: &Scene) -> Found {
     }
 }
 
+/// More keys than the buffer of a socket takes, as kernels are set.
+const MOST_INSTALLS: u64 = 2000;
+
+fn never_reads(scene: &Scene) -> Found {
+    scene.cold()?;
+    let operator = scene.operator()?;
+    operator.installed()?;
+    let wire = scene.service("Service:2.0")?;
+    let message = KEY_2_0 as u64;
+    // It has come whole, and is answered without being read.
+    let comes = |count: u64| -> Found<bool> {
+        let begin = Instant::now();
+        while wire.unread()? < count * message {
+            if begin.elapsed() > IS_FULL {
+                return Ok(false);
+            }
+            sleep(Duration::from_micros(200));
+        }
+        Ok(true)
+    };
+    let mut count = 1;
+    while comes(count)? {
+        if count == MOST_INSTALLS {
+            return does_not_apply(format!(
+                "after {MOST_INSTALLS} keys the buffer of the agent's socket is not full"
+            ));
+        }
+        wire.offer_bytes(&[0; 4]);
+        operator.install(3)?;
+        count += 1;
+    }
+    let said = wire.until_closed(PATIENCE)?.len() as u64;
+    hold(
+        said.is_multiple_of(message),
+        format!("{} bytes of a message were sent", said % message),
+    )
+}
+
 fn unasked(scene: &Scene) -> Found {
     let (wire, _) = scene.served()?;
     take(&wire)?;
@@ -138,7 +189,23 @@ fn present_evolution(scene: &Scene) -> Found {
             format!("evolution {} in place of {expected}", served.evolution),
         )?;
     }
-    Ok(())
+    another_pools(scene)
+}
+
+/// A certificate by another cold key does not come into the active slot.
+fn another_pools(scene: &Scene) -> Found {
+    let operator = scene.operator()?;
+    let before = operator.install(3)?;
+    let foreign = SigningKey::from_bytes(&[7; 32]);
+    let right = operator.prepare(3)?;
+    let certificate = Certificate::issue(&foreign, right.vkey, right.counter, right.start);
+    let is_done = operator.try_activate(&certificate)?;
+    hold(!is_done, "a certificate by another cold key is activated")?;
+    let (_, served) = scene.served()?;
+    hold(
+        served.certificate == before,
+        "a certificate by another cold key was refused, and another key is served than before",
+    )
 }
 
 fn tombstone(scene: &Scene) -> Found {

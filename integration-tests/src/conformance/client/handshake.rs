@@ -1,7 +1,7 @@
 //! A client's part of the handshake.
 
 use super::{SERVICE, Scene, send};
-use crate::conformance::wire::{PATIENCE, id, offer};
+use crate::conformance::wire::{PATIENCE, are_right_choices, id, offer};
 use crate::conformance::{Check, Found, does_not_apply, hold};
 
 pub(super) fn checks() -> Vec<Check<Scene>> {
@@ -50,12 +50,7 @@ fn choices(scene: &Scene) -> Found {
     let (_, one) = scene.settled_on(&SERVICE)?;
     let [first, second, third] = SERVICE;
     let (_, other) = scene.settled_on(&[third, second, first])?;
-    let is_offered = SERVICE.iter().any(|name| id(name) == one);
-    hold(is_offered, "an id that was not offered was chosen")?;
-    hold(
-        one == other,
-        "the choice is the offer's first, not the best of the client's own order",
-    )
+    are_right_choices(&SERVICE, one, other)
 }
 
 fn nothing_in_common(scene: &Scene) -> Found {

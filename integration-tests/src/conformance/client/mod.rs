@@ -8,15 +8,15 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
 use super::keys::Served;
 use super::pool::{Periods, now_micros};
 use super::report::{Report, row};
-use super::wire::{Wire, id, offer};
-use super::{Check, Found, broken, does_not_apply};
+use super::wire::{Wire, accept, id, offer};
+use super::{Check, Found, does_not_apply};
 
 /// Delays between two attempts are at most 10 seconds (CLI-4).
 const COMES_BACK: Duration = Duration::from_secs(15);
@@ -53,18 +53,7 @@ const SERVICE: [&str; 3] = ["Service:2.0", "Service:1.0", "Service:StandardCrypt
 
 impl Scene {
     fn accept_within(&self, limit: Duration) -> Found<Wire> {
-        let end = Instant::now() + limit;
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => return Wire::new(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
-            if Instant::now() > end {
-                return broken("the client does not connect (again)");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        accept(&self.listener, limit, "the client does not connect (again)")
     }
 
     /// The client's next connection.
