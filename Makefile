@@ -9,19 +9,16 @@ DESTDIR ?=
 # Debian releases with systemd 257 and 252.
 SUITES ?= trixie bookworm
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs test-ansible soak headers model fuzz faults conformance demo bench man dist test-packages test-newcomer install clean
+.PHONY: help build check test test-programs test-ansible soak headers model fuzz faults conformance demo bench man dist reproducible test-packages test-systemd test-newcomer install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-# Linked statically, with the addresses that are mended at the start packed: why is in
-# spec/decisions/0010-static-programs.md.
-build: ## Build the programs (target/release)
-	for program in kes-agent kes-cli; do \
-	    $(CARGO) rustc --release --locked -p $$program --bin $$program -- -C target-feature=+crt-static \
-	     -C link-arg=-Wl,-z,pack-relative-relocs || exit 1; done
+build: ## Build the programs as they are shipped (target/release)
+	CARGO='$(CARGO)' sh deploy/packages/programs.sh
 
 check: ## Format, lints, documentation, licences, specification
 	$(CARGO) fmt --all --check
@@ -40,7 +37,7 @@ test: test-programs ## Run all tests
 # tested otherwise, and those that are shipped, do not have it.
 test-programs:
 	$(CARGO) build -p kes-agent --features for-tests --locked
-	cd $(or $(CARGO_TARGET_DIR),target)/debug && cp -f kes-agent kes-agent-for-tests
+	cd $(TARGET)/debug && cp -f kes-agent kes-agent-for-tests
 	$(CARGO) build --workspace --bins --locked
 
 test-systemd: test-programs ## The agent under real systemds in containers (root, debootstrap, systemd-nspawn)
@@ -60,7 +57,7 @@ headers: ## Forge block headers and have Amaru's header validation accept them (
 
 conformance: test-programs ## Try the specification's requirements on our agent, node and commands
 	$(CARGO) build --locked -p kes-wire --example forging_node
-	sh integration-tests/conformance.sh $(or $(CARGO_TARGET_DIR),target)/debug
+	sh integration-tests/conformance.sh $(TARGET)/debug
 
 model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
@@ -90,26 +87,30 @@ demo: build ## Watch a rotation: agent, cold key, node
 bench: build ## Measure; figures go to target/bench/report.json
 	$(CARGO) bench --locked -p integration-tests
 
-man: ## Make the manual pages and shell completions (target/share)
-	$(CARGO) build --workspace --bins --locked
-	target/debug/manuals target/share
+man: ## Make the manual pages, shell completions and the bill of materials (target/share)
+	$(CARGO) build -p manuals --bins --locked
+	$(TARGET)/debug/manuals $(TARGET)/share
+	$(TARGET)/debug/bill-of-materials $(TARGET)/share/kes-agent.cdx.json
 
-dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
-dist: build man ## Make packages and a tarball with checksums (target/dist)
-	sh deploy/packages/build.sh target/release target/share target/dist $(VERSION)
+man dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+dist: build man ## Make packages, a tarball and a bill of materials, with checksums (target/dist)
+	sh deploy/packages/build.sh $(TARGET)/release $(TARGET)/share $(TARGET)/dist $(VERSION)
 
-test-packages: man ## The packages under real systemds in containers (root, debootstrap, systemd-nspawn)
+reproducible: ## Make the packages twice, in different folders, and compare them byte for byte
+	sh integration-tests/reproducible.sh
+
+test-packages: build man ## The packages under real systemds in containers (root, debootstrap, systemd-nspawn)
 	for suite in $(SUITES); do \
-	    bash integration-tests/systemd/package.sh $$suite target/debug target/share || exit 1; \
-	    bash integration-tests/systemd/newcomer.sh $$suite target/debug target/share || exit 1; done
+	    bash integration-tests/systemd/package.sh $$suite $(TARGET)/release $(TARGET)/share || exit 1; \
+	    bash integration-tests/systemd/newcomer.sh $$suite $(TARGET)/release $(TARGET)/share || exit 1; done
 
-test-newcomer: man ## From the packages to a forging stand-in node by the guide's commands (as test-packages)
+test-newcomer: build man ## From the packages to a forging stand-in node by the guide's commands (as test-packages)
 	for suite in $(SUITES); do \
-	    bash integration-tests/systemd/newcomer.sh $$suite target/debug target/share || exit 1; done
+	    bash integration-tests/systemd/newcomer.sh $$suite $(TARGET)/release $(TARGET)/share || exit 1; done
 
 install: build man ## Install programs, units, manual pages and completions below $(DESTDIR)$(PREFIX)
-	sh deploy/packages/stage.sh kes-cli target/release target/share '$(DESTDIR)' '$(PREFIX)'
-	sh deploy/packages/stage.sh kes-agent target/release target/share '$(DESTDIR)' '$(PREFIX)'
+	sh deploy/packages/stage.sh kes-cli $(TARGET)/release $(TARGET)/share '$(DESTDIR)' '$(PREFIX)'
+	sh deploy/packages/stage.sh kes-agent $(TARGET)/release $(TARGET)/share '$(DESTDIR)' '$(PREFIX)'
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -47,7 +47,7 @@ debian_package() {
     sh "$here/stage.sh" "$name" "$programs" "$share" "$root" /usr
     doc=$root/usr/share/doc/$name
     mkdir -p "$doc" "$root/DEBIAN"
-    cp "$here/copyright" "$doc/copyright"
+    install -m 644 "$here/copyright" "$doc/copyright"
     {
         printf 'kes-agent (%s) unstable; urgency=medium\n\n' "$version"
         printf '  * See CHANGELOG.gz beside this file.\n\n'
@@ -62,7 +62,9 @@ debian_package() {
     (cd "$root" && find etc -type f 2>/dev/null | sed 's|^|/|') >"$root/DEBIAN/conffiles"
     [ -s "$root/DEBIAN/conffiles" ] || rm "$root/DEBIAN/conffiles"
     (cd "$root" && find usr -type f -exec md5sum {} + | LC_ALL=C sort -k 2) >"$root/DEBIAN/md5sums"
-    size=$(du -sk --exclude=DEBIAN "$root" | cut -f 1)
+    # As dpkg-gencontrol counts: what a file system makes of them is its own affair.
+    size=$(cd "$root" && find . -path ./DEBIAN -prune -o -printf '%y %s\n' |
+        awk '{ sum += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print sum }')
     sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" \
         -e "s/@MAINTAINER@/$maintainer/" -e "s/@LIBRARIES@/$(libraries "$name")/" \
         -e 's/^Depends: , /Depends: /' -e '/^Depends: *$/d' "$here/$name.control" >"$root/DEBIAN/control"
@@ -76,7 +78,7 @@ tarball() {
     for package in kes-cli kes-agent; do
         sh "$here/stage.sh" "$package" "$programs" "$share" "$root" ''
     done
-    cp "$project/LICENSE" "$project/README.md" "$project/CHANGELOG.md" "$root/"
+    install -m 644 "$project/LICENSE" "$project/README.md" "$project/CHANGELOG.md" "$root/"
     # Unpacked below /usr/local, as INSTALL says.
     cat >"$root/INSTALL" <<'INSTALL'
 As root, in this folder:
@@ -96,7 +98,7 @@ INSTALL
         --mtime="@$SOURCE_DATE_EPOCH" -c "$name") | gzip -9n >"$out/$name.tar.gz"
 }
 
-rm -f "$out"/*.deb "$out"/*.tar.gz "$out/SHA256SUMS"
+rm -f "$out"/*.deb "$out"/*.tar.gz "$out"/*.cdx.json "$out/SHA256SUMS"
 if command -v dpkg-deb >/dev/null; then
     debian_package kes-cli
     debian_package kes-agent
@@ -104,5 +106,6 @@ else
     echo 'dpkg-deb is not here: only the tarball is made' >&2
 fi
 tarball
-(cd "$out" && sha256sum -- *.deb *.tar.gz >SHA256SUMS)
+[ ! -e "$share/kes-agent.cdx.json" ] || install -m 644 "$share/kes-agent.cdx.json" "$out/kes-agent-$version.cdx.json"
+(cd "$out" && set -- * && sha256sum -- "$@" >SHA256SUMS)
 ls -l "$out"

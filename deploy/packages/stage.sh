@@ -2,7 +2,7 @@
 # Puts the files of one package below a root, with the programs below PREFIX there.
 #
 # Usage: stage.sh kes-agent|kes-cli PROGRAMS SHARE ROOT PREFIX
-# PROGRAMS has the programs, SHARE the manual pages and completions (make man).
+# PROGRAMS has the programs, SHARE the manual pages, completions and bill of materials (make man).
 set -eu
 
 package=$1 programs=$2 share=$3 root=$4 prefix=$5
@@ -33,6 +33,10 @@ unit() {
     sed "s|/usr/bin/kes-|$prefix/bin/kes-|g" "$1" >"$root$prefix/lib/systemd/system/${1##*/}"
     chmod 644 "$root$prefix/lib/systemd/system/${1##*/}"
 }
+
+# One bill for both programs. Tests that package other programs make none.
+bill=$share/kes-agent.cdx.json
+[ ! -e "$bill" ] || put 644 "$bill" "share/doc/$package/kes-agent.cdx.json"
 
 case $package in
     kes-cli)

@@ -20,6 +20,11 @@ fn build() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     succeed(Command::new(program("manuals")).arg(path("share")));
+    succeed(
+        Command::new(program("bill-of-materials"))
+            .arg(path("share/kes-agent.cdx.json"))
+            .current_dir(deploy("..")),
+    );
     // As shipped: lintian takes minutes over programs with debugging symbols.
     fs::create_dir(path("programs")).unwrap();
     for name in ["kes-agent", "kes-cli"] {
@@ -63,6 +68,12 @@ fn packages_have_all_that_is_named() {
             .current_dir(&out),
     );
 
+    // The bill of materials is beside them, and is one of the files with a checksum.
+    let bill = made(&folder, "kes-agent-1.2.3.cdx.json");
+    let sums = fs::read_to_string(out.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 4, "{sums}");
+    assert!(sums.contains("kes-agent-1.2.3.cdx.json"), "{sums}");
+
     let agent = made(&folder, "kes-agent_1.2.3_");
     let cli = made(&folder, "kes-cli_1.2.3_");
     let fields = succeed(
@@ -93,10 +104,16 @@ fn packages_have_all_that_is_named() {
         "usr/share/bash-completion/completions/kes-cli",
         "usr/share/kes-agent/monitoring/kes-agent.rules.yml",
         "usr/share/doc/kes-agent/guide/README.md",
+        "usr/share/doc/kes-agent/kes-agent.cdx.json",
+        "usr/share/doc/kes-cli/kes-agent.cdx.json",
         "usr/share/doc/kes-agent/guide/troubleshooting.md",
         "etc/kes-agent/agent.toml",
     ] {
         assert!(root.join(name).is_file(), "{name}");
+    }
+    for name in ["kes-agent", "kes-cli"] {
+        let inside = root.join(format!("usr/share/doc/{name}/kes-agent.cdx.json"));
+        assert_eq!(fs::read(inside).unwrap(), fs::read(&bill).unwrap());
     }
     let link = fs::read_link(root.join("usr/bin/kes-agent-control")).unwrap();
     assert_eq!(link, Path::new("kes-cli"));
