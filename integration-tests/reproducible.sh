@@ -1,18 +1,18 @@
 #!/bin/sh
-# Makes the packages twice from the same sources and compares what comes out, byte for byte. All
-# differs that may: the folder of the sources, of what is built, of cargo's crates and of temporary
-# files, the mask of permissions, time zone, language, and the moment.
+# Makes the packages once more from the same sources and compares what comes out, byte for byte, with
+# what make dist has made. All differs that may: the folder of the sources, of what is built, of
+# cargo's crates and of temporary files, the mask of permissions, time zone, language, the moment.
 #
-# Usage: reproducible.sh, in the folder of the sources (make reproducible). Builds everything twice,
-# with optimisation: minutes, and 2 GB below TMPDIR. What is committed is not asked for: the files
-# that git knows are built as they are. The two builds are left in KES_REPRODUCIBLE_DIR, if that is set.
+# Usage: reproducible.sh FOLDER, with what make dist makes (FOLDER/release, FOLDER/dist), in the folder
+# of the sources (make reproducible). Builds everything with optimisation: minutes, and 2 GB below
+# TMPDIR. The files that git knows are built as they are, committed or not.
 set -eu
 
 project=$(pwd)
-work=${KES_REPRODUCIBLE_DIR:-$(mktemp -d)}
-mkdir -p "$work"
-finish() { [ -n "${KES_REPRODUCIBLE_DIR:-}" ] || rm -rf "$work"; }
-trap finish EXIT
+first=$(cd "$1" && pwd)
+work=$(mktemp -d)
+temporary=
+trap 'rm -rf "$work" "$temporary"' EXIT
 trap 'exit 1' INT TERM HUP
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
@@ -24,47 +24,27 @@ copy() {
         (cd "$project" && xargs -0 tar -c --no-recursion --) | tar -x --no-same-permissions -C "$1"
 }
 
-# make_dist NAME: builds below the folder of the sources $1, says where it is.
-make_dist() {
-    name=$1
-    shift
-    echo "building: $name"
-    ("$@") >"$work/$name.log" 2>&1 || { tail -n 20 "$work/$name.log"; echo "the build $name fails"; exit 1; }
-}
-
-one=$work/one
-make_one() {
-    umask 022
-    copy "$one"
-    cd "$one"
-    env -u CARGO_TARGET_DIR TZ=UTC LC_ALL=C make dist
-}
-
-two=$work/a/much/longer/way/to/the/second
-make_two() {
+# Another kind of file system, where there is one.
+[ ! -w /dev/shm ] || temporary=$(mktemp -d /dev/shm/kes-XXXXXX)
+away=$work/a/much/longer/way/to/the/sources
+second=$work/built
+make_again() {
     umask 077
-    copy "$two/sources"
-    cd "$two/sources"
+    copy "$away"
+    cd "$away"
     # The crates are the same, by another name.
-    mkdir -p "$two/crates" "$two/temporary"
-    ln -sfn "${CARGO_HOME:-$HOME/.cargo}/registry" "$two/crates/registry"
-    temporary=$two/temporary
-    # Another kind of file system, where there is one.
-    [ ! -w /dev/shm ] || temporary=$(mktemp -d /dev/shm/kes-XXXXXX)
-    TZ=Asia/Kathmandu LC_ALL=C.UTF-8 TMPDIR=$temporary CARGO_HOME=$two/crates \
-        CARGO_TARGET_DIR=$two/built make dist && code=0 || code=$?
-    rm -rf "$temporary"
-    return "$code"
+    mkdir "$work/crates"
+    ln -s "${CARGO_HOME:-$HOME/.cargo}/registry" "$work/crates/registry"
+    TZ=Asia/Kathmandu LC_ALL=C.UTF-8 TMPDIR=${temporary:-$work} CARGO_HOME=$work/crates \
+        CARGO_TARGET_DIR=$second make dist
 }
-
-make_dist one make_one
-make_dist two make_two
-first=$one/target/dist second=$two/built/dist
+echo 'building again, elsewhere'
+(make_again) >"$work/log" 2>&1 || { tail -n 20 "$work/log"; echo 'the build fails there'; exit 1; }
 
 # --- Compared ----------------------------------------------------------------------------------
 
 differs=0
-# same FILE WHERE WHERE NAME: compares two files.
+# same NAME FILE FILE: compares two files.
 same() {
     if cmp -s "$2" "$3"; then
         echo "same     $(sha256sum <"$2" | cut -c 1-16)  $1"
@@ -97,26 +77,27 @@ where() {
 }
 
 for program in kes-agent kes-cli; do
-    same "$program" "$one/target/release/$program" "$two/built/release/$program"
+    same "$program" "$first/release/$program" "$second/release/$program"
 done
 # Folders of the one that built would be in the programs.
 for program in kes-agent kes-cli; do
-    if grep -qaF -e "$work" -e "${CARGO_HOME:-$HOME/.cargo}/" "$one/target/release/$program"; then
+    if grep -qaF -e "$project" -e "${CARGO_HOME:-$HOME/.cargo}/" "$first/release/$program"; then
         differs=$((differs + 1))
         echo "DIFFERS  $program: it names folders of the machine that built it"
     fi
 done
-for file in "$first"/* "$second"/*; do
+compared=
+for file in "$first"/dist/* "$second"/dist/*; do
     file=${file##*/}
-    case " ${done:-} " in *" $file "*) continue ;; esac
-    done="${done:-} $file"
-    if [ ! -e "$first/$file" ] || [ ! -e "$second/$file" ]; then
+    case " $compared " in *" $file "*) continue ;; esac
+    compared="$compared $file"
+    if [ ! -e "$first/dist/$file" ] || [ ! -e "$second/dist/$file" ]; then
         differs=$((differs + 1))
         echo "DIFFERS  $file: made by one build only"
         continue
     fi
-    same "$file" "$first/$file" "$second/$file"
-    cmp -s "$first/$file" "$second/$file" || where "$first/$file" "$second/$file"
+    same "$file" "$first/dist/$file" "$second/dist/$file"
+    cmp -s "$first/dist/$file" "$second/dist/$file" || where "$first/dist/$file" "$second/dist/$file"
 done
 
 [ "$differs" = 0 ] || { echo "not reproducible: $differs differ"; exit 1; }

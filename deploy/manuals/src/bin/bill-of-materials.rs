@@ -90,7 +90,8 @@ fn metadata() -> Result<Value, Box<dyn Error>> {
             "licenses": licences(env!("CARGO_PKG_LICENSE")),
         },
     });
-    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default();
+    if !epoch.is_empty() {
         let time = jiff::Timestamp::from_second(epoch.parse()?)?;
         metadata["timestamp"] = Value::from(time.to_string());
     }
