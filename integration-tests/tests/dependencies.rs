@@ -85,3 +85,45 @@ fn every_dependency_has_its_reason_beside_it() {
         assert!(line.contains(" # "), "no reason beside: {line}");
     }
 }
+
+/// What this lock file says that one of our packages needs, by name: versions may differ.
+fn locked_needs(lock: &str, package: &str) -> Vec<String> {
+    let (_, rest) = lock
+        .split_once(&format!("\nname = \"{package}\"\n"))
+        .unwrap_or_else(|| panic!("{package} is in the lock file"));
+    let entry = rest.split("\n\n").next().unwrap();
+    let needs = entry.lines().filter_map(|line| {
+        let need = line.strip_prefix(" \"")?.strip_suffix("\",")?;
+        need.split(' ').next().map(str::to_owned)
+    });
+    needs.collect()
+}
+
+/// What a package's manifest says that it needs to be built as a library.
+fn declared_needs(package: &str) -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join(package).join("Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let section = rest.split("\n[").next().unwrap();
+    let needs = section.lines().filter_map(|line| {
+        let name = line.split(['.', ' ', '=']).next()?;
+        (!name.is_empty() && !name.starts_with('#')).then(|| name.to_owned())
+    });
+    needs.collect()
+}
+
+#[test]
+fn the_fuzzing_programs_lock_file_is_in_step() {
+    let lock = root().join("integration-tests/fuzz/Cargo.lock");
+    let lock = std::fs::read_to_string(lock).unwrap();
+    for package in ["integration-tests", "kes-agent", "kes-wire"] {
+        let (declared, locked) = (declared_needs(package), locked_needs(&lock, package));
+        assert!(declared.len() > 5, "{package}: {declared:?}");
+        for need in declared {
+            assert!(
+                locked.contains(&need),
+                "{package} needs {need}, which integration-tests/fuzz/Cargo.lock does not know: \
+                 cargo metadata --manifest-path integration-tests/fuzz/Cargo.toml brings it in step"
+            );
+        }
+    }
+}
