@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the programs as they are shipped. The same sources make the same programs, in whatever folder
-# they are, wherever cargo keeps its crates, and whoever builds: make reproducible shows it.
+# Builds the programs as they are shipped. They name no folder of the machine that builds. Whether the
+# same sources make the same programs, make reproducible says: kes-agent so far, kes-cli not yet.
 #
 # Usage: programs.sh, in the folder of the sources. Called by make build. Environment:
 #   CARGO             the cargo to use
