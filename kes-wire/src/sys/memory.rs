@@ -7,6 +7,8 @@
 use core::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::mm::{MprotectFlags, mprotect};
+
 use super::sodium;
 
 /// Memory could not be allocated or could not be locked; nothing secret was written to it.
@@ -220,7 +222,13 @@ impl Idle {
         any
     }
 
+    /// Gives it back to the allocator. memsec would do so also where the system does not lift the
+    /// guards (it is out of memory for mappings), and the allocator would run into them later: such
+    /// an allocation stays where it is, wiped, and is never used again.
     fn free(self) {
+        if !self.lift_guards() {
+            return;
+        }
         // SAFETY: the pointer came from memsec's allocator and is freed once: this value, its only
         // owner, ends here. memsec wipes the whole region, and aborts where the canary was
         // overwritten.
@@ -228,9 +236,69 @@ impl Idle {
     }
 }
 
+/// Bytes of memsec's canary, just before the secret.
+const CANARY_BYTES: usize = 16;
+
+impl Idle {
+    /// Makes all pages of the allocation writable, as they were before memsec guarded them: two
+    /// before those with canary and secret, and one after them, where the secret ends. Whether it
+    /// is so.
+    fn lift_guards(&self) -> bool {
+        let page = rustix::param::page_size();
+        let (secret, after) = (self.bytes.addr().get(), self.bytes.addr().get() + self.size);
+        if !after.is_multiple_of(page) {
+            // Laid out by another memsec than the one that is known here.
+            return false;
+        }
+        let begin = (secret - CANARY_BYTES) / page * page - 2 * page;
+        let writable = MprotectFlags::READ | MprotectFlags::WRITE;
+        let pages = self.bytes.as_ptr().wrapping_sub(secret - begin).cast();
+        // SAFETY: the range is this allocation, which nobody but this value has, and it becomes
+        // what the allocator gave it as.
+        unsafe { mprotect(pages, after + page - begin, writable) }.is_ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_freed_can_be_used_by_anybody() {
+        for size in [1, 15, 16, 600] {
+            // SAFETY: no precondition but a size that fits the address space.
+            let slice = unsafe { memsec::malloc_sized(size) }.unwrap();
+            let idle = Idle {
+                size,
+                bytes: slice.cast(),
+            };
+            let page = rustix::param::page_size();
+            let secret = idle.bytes.as_ptr().addr();
+            let (begin, end) = (
+                (secret - CANARY_BYTES) / page * page - 2 * page,
+                secret + size + page,
+            );
+            assert_eq!(end - begin, 4 * page, "two guards before and one after");
+            assert!(!is_writable(begin) && !is_writable(end - 1), "guarded");
+            assert!(idle.lift_guards());
+            for at in (begin..end).step_by(page) {
+                assert!(is_writable(at), "page {at:x} of {begin:x} to {end:x}");
+            }
+            idle.free();
+        }
+    }
+
+    /// Whether the system lists the page at this address as writable.
+    fn is_writable(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (from, to) = range.split_once('-').unwrap();
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            (number(from)..number(to)).contains(&address)
+        });
+        line.is_some_and(|line| line.split_whitespace().nth(1).unwrap().starts_with("rw"))
+    }
 
     #[test]
     fn starts_zeroed_and_holds_what_is_written() {
