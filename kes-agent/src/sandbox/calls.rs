@@ -6,6 +6,9 @@
 //! or looks into a process (`fork`, `execve`, `ptrace`, `process_vm_readv`, `pidfd_getfd`), whatever
 //! reaches beyond this host (sockets of other families), loads code (executable mappings, `bpf`,
 //! modules), changes who the process is, or lifts a protection.
+//!
+//! A call by another architecture's rules, whose numbers mean other calls, ends the process: nothing
+//! that the agent is built of makes one.
 
 use std::collections::BTreeSet;
 

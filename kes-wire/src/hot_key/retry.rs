@@ -9,8 +9,8 @@ pub const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// No delay is longer: the deployed node waits so long between all attempts.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Delays that double from [`FIRST_DELAY`] to [`LONGEST_DELAY`], each shortened by chance by up to a half, so
-/// that nodes do not come back to a restarted agent all at once.
+/// Delays that double from [`FIRST_DELAY`] to [`LONGEST_DELAY`], each shortened by chance by up to a
+/// half, so that nodes do not come back to a restarted agent all at once.
 #[derive(Default)]
 pub(super) struct Delays {
     /// Attempts that have failed since one succeeded.
