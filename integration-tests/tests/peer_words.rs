@@ -4,12 +4,15 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use integration_tests::pool::{Agent, Pool, TestNetwork, until};
-use integration_tests::scripted_peer::{ScriptedPeer, key_message};
+use integration_tests::scripted_peer::{ScriptedPeer, drop_message, key_message};
 use kes_wire::cold::ColdSignKey;
 use kes_wire::envelope;
 use kes_wire::genesis::{self, Network, ShelleyStart};
+use kes_wire::net::{ServiceClient, ServiceClientError};
 use kes_wire::opcert::OpCert;
 use kes_wire::period::{Evolution, KesPeriod};
+use kes_wire::protocol::service::{ServiceMessage, ServiceResult};
+use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::SignKey;
 use kes_wire::unix_time::UnixTime;
 
@@ -195,5 +198,36 @@ fn a_key_dated_ahead_is_taken_when_its_stamp_is_near() {
     is_taken_later("future-stamp", OUTDATED, |cold, period| {
         let (key, opcert) = certified(cold, 0, period, 0);
         (UnixTime::now().0 + 5 * MINUTE + 2_000_000, key, opcert)
+    });
+}
+
+/// The deployed node takes nothing that has the stamp of what it took, over a connection.
+#[test]
+fn a_drop_that_wins_a_tie_reaches_a_node_on_its_next_connection() {
+    let scene = Scene::new(TestNetwork::default());
+    let mut peer = scene.peer.accept();
+    let (key, opcert) = certified(&scene.cold, 0, 1000, 0);
+    let stamp = UnixTime::now().0;
+    peer.send(&key_message(stamp, &key, &opcert));
+    assert_eq!(peer.answer(), OK);
+    let service = scene.pool.path("service.socket");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut node = ServiceClient::connect(&service).await.unwrap();
+        let message = node.next().await.unwrap();
+        assert!(matches!(message, ServiceMessage::Key(_)));
+        node.answer(ServiceResult::Ok).await.unwrap();
+        peer.send(&drop_message(stamp));
+        assert_eq!(peer.answer(), OK);
+        let ended = node.next().await;
+        assert!(matches!(ended, Err(ServiceClientError::Closed)));
+        let mut node = ServiceClient::connect(&service).await.unwrap();
+        let ServiceMessage::Dropped { stamp: told } = node.next().await.unwrap() else {
+            panic!("a key, where it was dropped");
+        };
+        assert_eq!(told, Stamp(stamp));
     });
 }

@@ -50,6 +50,13 @@ fn has_test(source: &str, function: &str) -> bool {
     })
 }
 
+/// Whether there is such a test: `file::function`.
+fn is_there(test: &str) -> bool {
+    test.split_once("::").is_some_and(|(file, function)| {
+        fs::read_to_string(root().join(file)).is_ok_and(|source| has_test(&source, function))
+    })
+}
+
 /// What is wrong with a table, and the requirements that no test holds.
 fn compare(ids: &[String], rows: &[(String, String)]) -> (Vec<String>, Vec<String>) {
     let (mut wrong, mut untested) = (Vec::new(), Vec::new());
@@ -75,12 +82,8 @@ fn compare(ids: &[String], rows: &[(String, String)]) -> (Vec<String>, Vec<Strin
             untested.push(format!("{id} {test}"));
             continue;
         }
-        let is_there = test.split_once("::").is_some_and(|(file, function)| {
-            fs::read_to_string(root().join(file)).is_ok_and(|source| has_test(&source, function))
-        });
-        if !is_there {
-            wrong.push(format!("{id}: there is no test {test}"));
-        }
+        let missing = test.split("`, `").filter(|test| !is_there(test));
+        wrong.extend(missing.map(|test| format!("{id}: there is no test {test}")));
     }
     (wrong, untested)
 }
@@ -278,6 +281,14 @@ fn a_table_that_is_wrong_is_found() {
     let helper = format!("{here}::compare");
     let no_test = [row("A-1", &test), row("A-2", &helper)];
     assert_eq!(wrong(&no_test), 1, "a function that is no test");
+    let two = |second: &str| {
+        [
+            row("A-1", &test),
+            row("A-2", &format!("{test}`, `{second}")),
+        ]
+    };
+    assert_eq!(wrong(&two(&test)), 0, "two tests");
+    assert_eq!(wrong(&two(&helper)), 1, "a second one that is no test");
     let no_file = [row("A-1", &test), row("A-2", "nowhere.rs::nothing")];
     assert_eq!(wrong(&no_file), 1, "a file that is not there");
 }
