@@ -95,6 +95,7 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
     ("SVC-5", Message(|bytes| bytes.extend(bytes.clone()))),
     ("SVC-6", ServesTheFirst),
     ("SVC-6", KeepsOpen),
+    ("SVC-6", Message(|bytes| bytes.extend(bytes.clone()))),
     ("SVC-7", WaitsForRoom),
     ("SVC-9", KeepsOpen),
     (
