@@ -563,6 +563,7 @@ fn a_reload_moves_sockets_and_keeps_keys_and_connections() {
     let mut command = pool.agent_command();
     command
         .env_remove("KES_AGENT_CONTROL_PATH")
+        .env_remove("KES_AGENT_CLOCK")
         .args(["-F", "agent.toml"]);
     let agent = Agent::spawn(command, &pool.path("control.socket"));
     let vkey = pool.rotate();
@@ -585,6 +586,13 @@ fn a_reload_moves_sockets_and_keeps_keys_and_connections() {
             .iter()
             .all(|event| event["event"] != "disconnected")
     );
+
+    // What only a start takes over is named: nobody believes that it is in force.
+    let path = pool.text("moved.socket");
+    let text = format!("control-path = \"{path}\"\nclock = \"strict\"\nlog-format = \"json\"\n");
+    std::fs::write(pool.path("agent.toml"), text).unwrap();
+    agent.signal("HUP");
+    agent.await_log("at the next start alone: clock, log-format");
 
     // Elsewhere, or not readable: said in the log, and everything goes on.
     std::fs::create_dir(pool.path("elsewhere")).unwrap();
