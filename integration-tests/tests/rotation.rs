@@ -157,6 +157,26 @@ fn what_is_done_already_is_unchanged() {
 }
 
 #[test]
+fn a_certificate_that_is_given_again_is_told_of_and_no_other() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    let active = pool.rotate();
+    std::fs::rename(pool.path("opcert.cert"), pool.path("active.cert")).unwrap();
+    pool.prepare(1005);
+    let schedule = ["activate", "--opcert-file", "opcert.cert"];
+    let scheduled = pool.cli(&schedule).succeeded()["kes_verification_key"].clone();
+    for (file, result, vkey) in [
+        ("active.cert", "active", Value::from(active)),
+        ("opcert.cert", "scheduled", scheduled),
+    ] {
+        let again = pool.cli(&["activate", "--opcert-file", file]).succeeded();
+        assert_eq!(again["changed"], false, "{again:#}");
+        assert_eq!(again["result"], result, "{again:#}");
+        assert_eq!(again["kes_verification_key"], vkey, "{again:#}");
+    }
+}
+
+#[test]
 fn standard_streams_carry_files() {
     let pool = Pool::new(TestNetwork::default());
     let _agent = pool.agent();
