@@ -2,6 +2,7 @@
 //! that an agent can be in, on success and on failure; and `spec/commands.md` of streams and codes.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod files;
 mod older_agent;
 mod schema;
 mod streams;
