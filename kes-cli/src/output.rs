@@ -121,6 +121,16 @@ fn unprinted(error: &io::Error) -> Failure {
     )
 }
 
+/// A command whose printing is all that it does cannot go on.
+pub(crate) fn unwritable(error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::Failure,
+        "output",
+        format!("standard output cannot be written: {error}"),
+        "give the command somewhere to write to",
+    )
+}
+
 /// Prints what is printed as it stands, before a failure is told.
 pub(crate) fn show(report: &Report) {
     let text = report.verbatim.as_deref().unwrap_or_default();

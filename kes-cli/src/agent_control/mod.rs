@@ -20,6 +20,7 @@ use kes_wire::sum6kes::VerificationKey;
 use tokio::time::sleep;
 
 use crate::commands::block_on;
+use crate::output;
 use arguments::{Arguments, Command};
 
 /// The name by which this program behaves so.
@@ -55,11 +56,18 @@ pub(crate) fn run() -> ExitCode {
         Ok(outcome) => outcome,
         Err(failure) => Err(Failed::new(failure.sentence)),
     };
-    let written = match outcome {
-        Ok(text) => io::stdout().lock().write_all(text.as_bytes()).map(|()| 0),
-        Err(failed) => writeln!(io::stderr(), "Error: {}", failed.line).map(|()| failed.code),
-    };
-    written.unwrap_or(1).into()
+    let outcome = outcome.and_then(|text| {
+        let unprinted = |error| format!("done, but standard output cannot be written: {error}");
+        output::put(&text).map_err(|error| Failed::new(unprinted(error)))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            // Where nobody reads, the exit code says it.
+            let _ = writeln!(io::stderr(), "Error: {}", failed.line);
+            failed.code.into()
+        }
+    }
 }
 
 async fn carry_out(arguments: &Arguments) -> Result<String, Failed> {
