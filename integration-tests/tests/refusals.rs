@@ -262,6 +262,14 @@ fn files_are_not_overwritten_unasked() {
     );
     assert_eq!(slots(&pool)[0]["state"], "key");
     pool.cli(&["export-verkey", "--force"]).succeeded();
+    // What a timer writes again and again.
+    std::fs::write(pool.path("status.json"), "old").unwrap();
+    let status = ["status", "--format", "json", "--out-file", "status.json"];
+    let output = pool.command(&status).output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty());
+    let written = std::fs::read(pool.path("status.json")).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["pending"]["state"], "key");
     // The air-gapped machine's part: nothing is half done, and no secret on standard output.
     pool.cli(&[
         "cold",
