@@ -51,7 +51,10 @@ pub(crate) fn command_line() -> clap::Command {
 
 /// Runs a command as the reference's control client would.
 pub(crate) fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_usage(&error),
+    };
     let outcome = match block_on(carry_out(&arguments)) {
         Ok(outcome) => outcome,
         Err(failure) => Err(Failed::new(failure.sentence)),
@@ -68,6 +71,14 @@ pub(crate) fn run() -> ExitCode {
             failed.code.into()
         }
     }
+}
+
+/// Help, the version, or what is wrong with the command line: 1, as of the reference. The usual 2
+/// would be a certificate that is refused.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    // Where it cannot be printed nobody would read it.
+    let _ = error.print();
+    ExitCode::from(u8::from(error.exit_code() != 0))
 }
 
 async fn carry_out(arguments: &Arguments) -> Result<String, Failed> {
