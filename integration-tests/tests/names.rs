@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kes_wire::protocol::control::rotation::RefusalCode;
+use serde_json::Value;
 
 type Names = BTreeSet<String>;
 
@@ -23,8 +24,8 @@ fn source(path: impl AsRef<Path>) -> String {
     text[..end].to_owned()
 }
 
-/// The sources below a folder.
-fn sources(folder: &str) -> Vec<String> {
+/// The source files below a folder, by their paths.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let (mut folders, mut found) = (vec![root().join(folder)], Vec::<PathBuf>::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -36,7 +37,8 @@ fn sources(folder: &str) -> Vec<String> {
             }
         }
     }
-    found.iter().map(source).collect()
+    let with_text = found.into_iter().map(|path| (path.clone(), source(path)));
+    with_text.collect()
 }
 
 /// What stands between the parentheses that `text` begins in, apart at its commas.
@@ -111,7 +113,7 @@ fn specified(file: &str, heading: &str) -> Names {
 /// The names of failures that `kes-cli` makes itself. Each stands behind its exit code.
 fn failures() -> Names {
     let mut names = Names::new();
-    for source in sources("kes-cli/src") {
+    for (_, source) in sources("kes-cli/src") {
         let pairs = calls(&source, "")
             .into_iter()
             .chain(calls(&source, "Failure::new"));
@@ -133,6 +135,102 @@ fn every_failure_has_a_row() {
     let of_agents = RefusalCode::ALL.iter().map(ToString::to_string);
     let all: Names = failures().into_iter().chain(of_agents).collect();
     assert_eq!(specified("commands.md", "| name of the failure |"), all);
+}
+
+const NAMES: &str = "names.md";
+
+/// The names that stand behind this in a source.
+fn behind(source: &str, opening: &str) -> Names {
+    let rest = source.split(opening).skip(1);
+    rest.filter_map(|rest| literal(&rest[..rest[1..].find('"')? + 2]))
+        .collect()
+}
+
+/// The names that are the argument at this place of every call of a function.
+fn named(source: &str, function: &str, at: usize) -> Names {
+    let calls = calls(source, function).into_iter();
+    calls.filter_map(|call| literal(call.get(at)?)).collect()
+}
+
+/// The codes of the notes and warnings that a source makes.
+fn codes(source: &str) -> Names {
+    let made = [named(source, "note", 0), named(source, "warning", 0)];
+    let written = behind(source, "code: ");
+    made.into_iter().flatten().chain(written).collect()
+}
+
+#[test]
+fn every_note_and_warning_has_a_row() {
+    let in_their_own_tables = ["src/status.rs", "src/peers.rs"];
+    let mut notes = codes(&source("kes-cli/src/plausibility.rs"));
+    for (path, source) in sources("kes-agent/src") {
+        if !in_their_own_tables.iter().any(|own| path.ends_with(own)) {
+            notes.extend(codes(&source));
+        }
+    }
+    assert_eq!(specified(NAMES, "## Notes"), notes);
+    let warnings = codes(&source("kes-agent/src/status.rs"));
+    assert_eq!(specified(NAMES, "## Warnings"), warnings);
+    let hints = codes(&source("kes-agent/src/peers.rs"));
+    assert_eq!(specified(NAMES, "The codes of its `hint`"), hints);
+}
+
+#[test]
+fn every_answer_to_a_peer_has_a_row() {
+    let source = source("kes-agent/src/state/peer_answers.rs");
+    let (_, names) = source.split_once("fn name(self)").unwrap();
+    let (names, _) = names.split_once("\n    }\n").unwrap();
+    assert_eq!(specified(NAMES, "## Peers"), behind(names, "=> "));
+}
+
+#[test]
+fn every_finding_has_a_row() {
+    let mut findings = Names::new();
+    for file in ["kes-cli/src/verdict.rs", "kes-cli/src/commands/check.rs"] {
+        let source = source(file);
+        findings.extend(named(&source, "finding", 1));
+        findings.extend(named(&source, "critical", 0));
+        findings.extend(named(&source, "without_status", 1));
+        findings.extend(named(&source, "Failure::new", 1));
+    }
+    assert_eq!(specified(NAMES, "## Findings"), findings);
+}
+
+#[test]
+fn every_next_step_has_a_row() {
+    let source = source("kes-cli/src/next_step.rs");
+    let steps = named(&source, "step", 0).into_iter();
+    let steps: Names = steps.chain(behind(&source, "code: ")).collect();
+    assert_eq!(specified(NAMES, "## Next steps"), steps);
+}
+
+#[test]
+fn every_protection_and_every_check_of_the_host_has_a_row() {
+    let mut protections = Names::new();
+    for file in ["kes-agent/src/status.rs", "kes-agent/src/process.rs"] {
+        protections.extend(named(&source(file), "protection", 0));
+    }
+    protections.extend(behind(&source("kes-agent/src/sandbox/mod.rs"), ": &str = "));
+    assert_eq!(specified(NAMES, "## Protections"), protections);
+    let looked_at = kes_agent::check_host::look().into_iter();
+    let looked_at: Names = looked_at.map(|finding| finding.name.to_owned()).collect();
+    assert_eq!(specified(NAMES, "## The host"), looked_at);
+}
+
+#[test]
+fn every_number_of_a_refusal_has_a_row() {
+    let source = source("kes-agent/src/state/wording/refusals.rs");
+    assert_eq!(specified(NAMES, "## Numbers"), named(&source, "", 0));
+}
+
+#[test]
+fn the_schema_has_the_probes_events() {
+    let text = fs::read(root().join("spec/commands.schema.json")).unwrap();
+    let schema: Value = serde_json::from_slice(&text).unwrap();
+    let events = &schema["$defs"]["probe-event"]["properties"]["event"]["enum"];
+    let events: Names = serde_json::from_value(events.clone()).unwrap();
+    let told = named(&source("kes-cli/src/commands/probe.rs"), "tell", 0);
+    assert_eq!(events, told);
 }
 
 #[test]
