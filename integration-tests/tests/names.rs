@@ -154,9 +154,12 @@ fn named(source: &str, function: &str, at: usize) -> Names {
 
 /// The codes of the notes and warnings that a source makes.
 fn codes(source: &str) -> Names {
-    let made = [named(source, "note", 0), named(source, "warning", 0)];
-    let written = behind(source, "code: ");
-    made.into_iter().flatten().chain(written).collect()
+    let made = [calls(source, "note"), calls(source, "warning")];
+    let made = made.iter().flatten().map(|call| {
+        let code = literal(call[0]);
+        code.unwrap_or_else(|| panic!("a code that is not written there: {call:?}"))
+    });
+    made.chain(behind(source, "code: ")).collect()
 }
 
 #[test]
