@@ -146,6 +146,21 @@ pub enum ConfigError {
     Access(#[from] AccessError),
 }
 
+impl ConfigError {
+    /// Whether the settings are right as they are, and only memory to read a file into could not be
+    /// locked.
+    #[must_use]
+    pub fn is_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable(FileError::Lock(_))
+                | Self::ColdVerificationKey(
+                    EnvelopeFileError::Lock(_) | EnvelopeFileError::File(FileError::Lock(_))
+                )
+        )
+    }
+}
+
 impl Config {
     /// Reads files and settles every setting.
     ///
