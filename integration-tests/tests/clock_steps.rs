@@ -274,7 +274,10 @@ fn a_second_is_no_doubt_and_no_period() {
 fn a_synchronised_clock_is_followed_at_once_and_one_that_is_no_longer_goes_on() {
     let turned = Turned::new(true);
     let _agent = turned.agent();
+    // Before anybody's word.
+    assert_eq!(turned.status()["clock"]["source"], "synchronised");
     turned.activate_evolved();
+    assert_eq!(turned.status()["clock"]["source"], "synchronised");
     turned.clock.synchronised(false);
     assert_eq!(turned.served_evolution(), 3);
     assert_eq!(codes(&turned.status()), [""; 0]);
@@ -538,4 +541,64 @@ fn without_a_trusted_time_a_peers_key_stays_as_it_came() {
         (turned.status()["active"]["state"] == "expired").then_some(())
     });
     turned.is_sent_nothing(&mut node);
+}
+
+#[test]
+fn a_schedule_waits_for_a_trusted_time_and_says_so() {
+    let turned = Turned::new(false);
+    let agent = turned.agent();
+    turned.pool.prepare(turned.pool.period() + 1);
+    let activate = ["activate", "--opcert-file", "opcert.cert"];
+    let scheduled = turned.pool.cli(&activate).succeeded();
+    assert_eq!(scheduled["result"], "scheduled");
+    let sentence = turned.await_warning("clock-not-trusted");
+    assert!(sentence.contains("does not begin"), "{sentence}");
+    agent.await_log("clock-not-trusted");
+    turned.clock.pass(2 * PERIOD);
+    // Begun by the clock, which nothing vouches for.
+    assert_eq!(turned.status()["pending"]["state"], "scheduled");
+    turned.pool.cli(&["confirm-clock"]).succeeded();
+    assert_eq!(turned.served_evolution(), 1);
+    assert_eq!(codes(&turned.status()), [""; 0]);
+}
+
+#[test]
+fn a_certificate_that_a_doubtful_clock_calls_expired_is_refused_with_a_caution() {
+    let turned = Turned::new(false);
+    let _agent = turned.agent();
+    turned.pool.prepare(turned.pool.period());
+    turned.clock.step(10 * YEAR);
+    let import = ["import-opcert", "--opcert-file", "opcert.cert"];
+    for command in [&import[..], &["activate", "--opcert-file", "opcert.cert"]] {
+        let refused = turned.pool.cli(command).refused(9, "expired");
+        let next = refused["error"]["next_step"].as_str().unwrap();
+        assert!(next.contains("compare this machine's clock"), "{next}");
+    }
+    turned.pool.cli(&["confirm-clock"]).succeeded();
+    let refused = turned.pool.cli(&import).refused(9, "expired");
+    let next = refused["error"]["next_step"].as_str().unwrap();
+    assert!(next.starts_with("issue a certificate"), "{next}");
+}
+
+#[test]
+fn a_stamp_from_a_clock_that_was_ahead_is_told_where_there_are_peers() {
+    for (peers, codes_after) in [
+        (vec![], vec![]),
+        (vec!["--bootstrap-address", "/no/peer"], vec!["stamp-ahead"]),
+    ] {
+        let turned = Turned::new(true);
+        turned.clock.step(30 * DAY);
+        turned.clock.synchronised(true);
+        let mut command = turned.command();
+        command.args(peers);
+        let _agent = Agent::spawn(command, &turned.pool.path("control.socket"));
+        let _ = turned.pool.rotate();
+        turned.pool.cli(&["drop-active"]).succeeded();
+        assert_eq!(codes(&turned.status()), [""; 0]);
+        turned.clock.step(-30 * DAY);
+        turned.clock.synchronised(true);
+        until("the time to be followed", || {
+            (codes(&turned.status()) == codes_after).then_some(())
+        });
+    }
 }

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use integration_tests::pool::{
     Agent, Node, Outcome, Pool, TestNetwork, program, until, with_input,
@@ -40,8 +40,24 @@ fn deploy(name: &str) -> PathBuf {
     root.join("deploy").join(name)
 }
 
-/// Runs `check --json` and holds its exit code against what it says.
+/// The one line that `check` prints, which begins with the word for its exit code.
+fn line(output: &Output) -> String {
+    let line = String::from_utf8(output.stdout.clone()).unwrap();
+    let words = ["OK", "WARNING", "CRITICAL", "UNKNOWN"];
+    let code = usize::try_from(output.status.code().unwrap()).unwrap();
+    assert!(
+        line.starts_with(&format!("KES {} - ", words[code])),
+        "{line}"
+    );
+    assert!(line.ends_with('\n') && line.lines().count() == 1, "{line}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    line
+}
+
+/// Runs `check --json` and holds its exit code against what it says; without `--json` it says it in
+/// a line.
 fn check(pool: &Pool, args: &[&str]) -> Outcome {
+    line(&pool.command(args).output().unwrap());
     let outcome = pool.cli(args);
     assert_eq!(outcome.json["exit_code"], outcome.code, "{outcome:#?}");
     outcome
@@ -84,17 +100,20 @@ fn check_follows_an_agent_through_its_states() {
     until("the node to have confirmed", || {
         (check(&pool, &IN_PERIODS).code == OK).then_some(())
     });
-    let said = pool.command(&IN_PERIODS).output().unwrap();
-    let line = String::from_utf8(said.stdout).unwrap();
+    let said = line(&pool.command(&IN_PERIODS).output().unwrap());
     assert!(
-        line.starts_with("KES OK - certificate number 0 expires in "),
-        "{line}"
+        said.starts_with("KES OK - certificate number 0 expires in "),
+        "{said}"
     );
-    assert_eq!(line.matches('\n').count(), 1);
     // 62 hours are less than three days.
     let soon = check(&pool, &["check"]);
     assert_eq!(soon.code, CRITICAL);
     assert_eq!(codes(&soon)[0], "expires-soon");
+    let turned_round = check(&pool, &["check", "--warn", "3d", "--crit", "14d"]);
+    assert_eq!(
+        (turned_round.code, codes(&turned_round)),
+        (UNKNOWN, vec!["usage"])
+    );
 
     pool.cli(&["drop-active"]).succeeded();
     assert_eq!(codes(&check(&pool, &IN_PERIODS))[0], "dropped");
@@ -158,6 +177,7 @@ fn who_may_not_ask_knows_nothing() {
     }
     let checked = as_nobody(&["check"]);
     assert_eq!(checked.status.code(), Some(UNKNOWN));
+    line(&checked);
     // It is counted as down, so that the alert fires, and the unit that wrote it fails.
     let written = as_nobody(&["status", "--format", "prometheus"]);
     assert_eq!(written.status.code(), Some(4));

@@ -2,10 +2,18 @@
 //! and not signed with.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+// The other test of what the commands print has use of all of it.
+#[allow(dead_code)]
+#[path = "command_json/schema.rs"]
+mod schema;
+
+use std::collections::BTreeMap;
+
 use integration_tests::conformance::keys::Served;
 use integration_tests::conformance::pool::cold_key;
 use integration_tests::pool::{Node, Pool, TestNetwork, until};
 use integration_tests::scripted_peer::{Conversation, ScriptedPeer};
+use schema::Schema;
 use serde_json::Value;
 
 const OK: u32 = 0;
@@ -44,6 +52,29 @@ fn next_signature(node: &Node) -> String {
     let before = node.events().len();
     let at = node.await_event("signed", before);
     node.events()[at - 1]["sentence"].to_string()
+}
+
+/// Holds every kind of event that the node has told of against the specification.
+fn hold_events(node: &Node) {
+    let mut kinds = BTreeMap::new();
+    for event in node.events() {
+        let kind = event["event"].as_str().unwrap().to_owned();
+        kinds.insert(kind, event);
+    }
+    for kind in [
+        "connected",
+        "key",
+        "signed",
+        "outdated",
+        "declined",
+        "dropped",
+    ] {
+        assert!(kinds.contains_key(kind), "no {kind} among {kinds:?}");
+    }
+    let schema = Schema::read();
+    for event in kinds.values() {
+        schema.hold("probe-event", event);
+    }
 }
 
 #[test]
@@ -93,6 +124,7 @@ fn what_is_older_is_declined_in_words_and_not_signed_with() {
     assert_eq!(answer(&mut on_second, &lower.bytes_2_0()), OK);
     await_told(&node, "key", "certificate number 4");
     assert_ne!(next_signature(&node), signature);
+    hold_events(&node);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
+use integration_tests::nobody;
 use integration_tests::pool::{Agent, Outcome, Pool, TestNetwork, program, until};
 use kes_wire::envelope;
 use serde_json::{Value, json};
@@ -261,6 +262,14 @@ fn files_are_not_overwritten_unasked() {
     );
     assert_eq!(slots(&pool)[0]["state"], "key");
     pool.cli(&["export-verkey", "--force"]).succeeded();
+    // What a timer writes again and again.
+    std::fs::write(pool.path("status.json"), "old").unwrap();
+    let status = ["status", "--format", "json", "--out-file", "status.json"];
+    let output = pool.command(&status).output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty());
+    let written = std::fs::read(pool.path("status.json")).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["pending"]["state"], "key");
     // The air-gapped machine's part: nothing is half done, and no secret on standard output.
     pool.cli(&[
         "cold",
@@ -466,25 +475,23 @@ fn an_agent_that_cannot_run_says_why() {
 }
 
 #[test]
-fn an_agent_that_cannot_lock_memory_does_not_start() {
-    if !is_root() {
-        integration_tests::shared::skipped("only root can give the agent to another user");
+fn who_cannot_lock_memory_says_so_and_does_nothing() {
+    if !nobody::may_become() {
         return;
     }
-    let pool = Pool::new(TestNetwork::default());
-    std::fs::set_permissions(pool.path("."), PermissionsExt::from_mode(0o777)).unwrap();
-    let copy = pool.path("kes-agent");
-    std::fs::copy(program("kes-agent"), &copy).unwrap();
-    let original = pool.agent_command();
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "ulimit -l 0 && exec \"$0\" run"])
-        .arg(copy);
-    for (name, value) in original.get_envs() {
-        command.env(name, value.unwrap());
+    let pool = nobody::pool();
+    let limited = |command: &Command| nobody::by_limited(&pool, 0, command);
+    does_not_start(limited(&pool.agent_command()), 1, "RLIMIT_MEMLOCK");
+    // To read a file takes locked memory too: the file is not to blame.
+    for args in [
+        &["--json", "import-opcert", "--opcert-file", "cold.vkey"][..],
+        &["--json", "probe"],
+    ] {
+        let output = limited(&pool.command(args)).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(object["error"]["code"], "no-locked-memory", "{object:#}");
     }
-    command.uid(NOBODY).gid(NOBODY).current_dir(pool.path("."));
-    does_not_start(command, 2, "RLIMIT_MEMLOCK");
 }
 
 #[test]
@@ -563,6 +570,7 @@ fn a_reload_moves_sockets_and_keeps_keys_and_connections() {
     let mut command = pool.agent_command();
     command
         .env_remove("KES_AGENT_CONTROL_PATH")
+        .env_remove("KES_AGENT_CLOCK")
         .args(["-F", "agent.toml"]);
     let agent = Agent::spawn(command, &pool.path("control.socket"));
     let vkey = pool.rotate();
@@ -585,6 +593,13 @@ fn a_reload_moves_sockets_and_keeps_keys_and_connections() {
             .iter()
             .all(|event| event["event"] != "disconnected")
     );
+
+    // What only a start takes over is named: nobody believes that it is in force.
+    let path = pool.text("moved.socket");
+    let text = format!("control-path = \"{path}\"\nclock = \"strict\"\nlog-format = \"json\"\n");
+    std::fs::write(pool.path("agent.toml"), text).unwrap();
+    agent.signal("HUP");
+    agent.await_log("at the next start alone: clock, log-format");
 
     // Elsewhere, or not readable: said in the log, and everything goes on.
     std::fs::create_dir(pool.path("elsewhere")).unwrap();

@@ -127,33 +127,94 @@ fn a_connected_node_gets_the_next_key_and_a_restarted_one_the_same() {
 fn what_is_done_already_is_unchanged() {
     let pool = Pool::new(TestNetwork::default());
     let _agent = pool.agent();
-    let first = pool.cli(&["keygen", "--if-absent"]).succeeded();
-    let again = pool.cli(&["keygen", "--if-absent"]).succeeded();
-    assert_eq!(
-        (&first["changed"], &again["changed"]),
-        (&Value::from(true), &Value::from(false))
-    );
-    assert_eq!(first["kes_verification_key"], again["kes_verification_key"]);
-    let replaced = pool.cli(&["keygen", "--replace"]).succeeded();
-    assert_ne!(
-        first["kes_verification_key"],
-        replaced["kes_verification_key"]
-    );
+    let changes = |args: &[&str]| {
+        let done = pool.cli(args).succeeded();
+        assert_eq!(done["changed"], true, "{args:?}: {done:#}");
+        done
+    };
+    let unchanged = |args: &[&str]| {
+        let done = pool.cli(args).succeeded();
+        assert_eq!(done["changed"], false, "{args:?}: {done:#}");
+        done
+    };
+    let refused = |args: &[&str], exit: i32, code: &str| pool.cli(args).refused(exit, code);
+    let (keygen, if_absent) = (&["keygen"][..], &["keygen", "--if-absent"][..]);
 
-    assert_eq!(pool.cli(&["export-verkey"]).succeeded()["changed"], true);
-    assert_eq!(pool.cli(&["export-verkey"]).succeeded()["changed"], false);
-    pool.issue("cold", 1000);
-    let import = ["import-opcert", "--opcert-file", "opcert.cert"];
-    assert_eq!(pool.cli(&import).succeeded()["changed"], true);
-    assert_eq!(pool.cli(&import).succeeded()["changed"], false);
+    changes(keygen);
+    refused(keygen, 6, "already-pending");
+    changes(&["keygen", "--replace"]);
+    changes(&["drop-pending"]);
+    refused(&["drop-pending"], 5, "nothing-pending");
+    let first = changes(if_absent);
+    let again = unchanged(if_absent);
+    assert_eq!(first["kes_verification_key"], again["kes_verification_key"]);
+    changes(&["export-verkey"]);
+    unchanged(&["export-verkey"]);
+
+    let issue = |file: &str, period: &str| -> Vec<String> {
+        let words = format!(
+            "cold issue-op-cert --kes-verification-key-file kes.vkey --cold-signing-key-file \
+             cold.skey --operational-certificate-issue-counter-file cold.counter --kes-period \
+             {period} --out-file {file}"
+        );
+        words.split_whitespace().map(str::to_owned).collect()
+    };
+    let words = issue("active.cert", "1000");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    changes(&words);
+    refused(&words, 11, "file");
+    let import = ["import-opcert", "--opcert-file", "active.cert"];
+    changes(&import);
+    unchanged(&import);
+    changes(&["activate"]);
+    refused(&["activate"], 5, "nothing-pending");
+    refused(&import, 5, "nothing-pending");
     // `upload` is another name for `activate`.
-    let activate = ["upload", "--opcert-file", "opcert.cert"];
-    assert_eq!(pool.cli(&activate).succeeded()["changed"], true);
-    let again = pool.cli(&activate).succeeded();
-    assert_eq!(
-        (&again["changed"], &again["result"]),
-        (&Value::from(false), &Value::from("active"))
-    );
+    let active = unchanged(&["upload", "--opcert-file", "active.cert"]);
+    assert_eq!(active["result"], "active");
+
+    pool.prepare(1005);
+    let schedule = ["activate", "--opcert-file", "opcert.cert"];
+    changes(&schedule);
+    assert_eq!(unchanged(&schedule)["result"], "scheduled");
+    unchanged(&["import-opcert", "--opcert-file", "opcert.cert"]);
+    unchanged(if_absent);
+    refused(&["activate"], 6, "scheduled");
+    refused(keygen, 6, "scheduled");
+    changes(&["drop-pending"]);
+    changes(&["drop-active"]);
+    refused(&["drop-active"], 5, "nothing-active");
+
+    let key_gen = "cold key-gen --cold-verification-key-file new.vkey --cold-signing-key-file \
+                   new.skey --operational-certificate-issue-counter-file new.counter";
+    let key_gen: Vec<&str> = key_gen.split_whitespace().collect();
+    changes(&key_gen);
+    refused(&key_gen, 11, "file");
+    let new_counter = "cold new-counter --cold-verification-key-file new.vkey --counter-value 7 \
+                       --operational-certificate-issue-counter-file seven.counter";
+    let new_counter: Vec<&str> = new_counter.split_whitespace().collect();
+    changes(&new_counter);
+    unchanged(&new_counter);
+}
+
+#[test]
+fn a_certificate_that_is_given_again_is_told_of_and_no_other() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    let active = pool.rotate();
+    std::fs::rename(pool.path("opcert.cert"), pool.path("active.cert")).unwrap();
+    pool.prepare(1005);
+    let schedule = ["activate", "--opcert-file", "opcert.cert"];
+    let scheduled = pool.cli(&schedule).succeeded()["kes_verification_key"].clone();
+    for (file, result, vkey) in [
+        ("active.cert", "active", Value::from(active)),
+        ("opcert.cert", "scheduled", scheduled),
+    ] {
+        let again = pool.cli(&["activate", "--opcert-file", file]).succeeded();
+        assert_eq!(again["changed"], false, "{again:#}");
+        assert_eq!(again["result"], result, "{again:#}");
+        assert_eq!(again["kes_verification_key"], vkey, "{again:#}");
+    }
 }
 
 #[test]

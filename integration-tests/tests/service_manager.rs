@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use integration_tests::pool::{Pool, TestNetwork, program, until};
+use integration_tests::pool::{Agent, Pool, TestNetwork, program, until};
 use integration_tests::service_manager::ServiceManager;
 
 fn counter() -> ServiceManager {
@@ -154,4 +155,38 @@ fn the_agent_takes_its_sockets_and_those_who_connect_while_it_is_down_wait() {
     assert!(early.wait().unwrap().success());
     manager.stop();
     assert_eq!(manager.complaints(), [""; 0]);
+}
+
+/// A service manager that reads nothing any more, with its queue full.
+fn that_hangs(listens: &UnixDatagram, path: &Path) {
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let full = (0..10_000).find_map(|_| sender.send_to(b"X=1", path).err());
+    let full = full.expect("a queue that fills").kind();
+    assert_eq!(full, std::io::ErrorKind::WouldBlock);
+    listens.set_nonblocking(true).unwrap();
+}
+
+#[test]
+fn a_service_manager_that_hangs_holds_up_nobody() {
+    let pool = Pool::new(TestNetwork::default());
+    let path = pool.path("notify");
+    let listens = UnixDatagram::bind(&path).unwrap();
+    let mut command = pool.agent_command();
+    command.env("NOTIFY_SOCKET", &path);
+    let agent = Agent::spawn(command, &pool.path("control.socket"));
+    let mut heard = [0; 4096];
+    until("READY=1", || {
+        let bytes = listens.recv(&mut heard).unwrap();
+        String::from_utf8_lossy(&heard[..bytes])
+            .contains("READY=1")
+            .then_some(())
+    });
+    that_hangs(&listens, &path);
+    // Each of these has something to tell it.
+    agent.signal("HUP");
+    agent.await_log("configuration reloaded");
+    let vkey = pool.rotate();
+    assert_eq!(pool.status()["active"]["vkey"], *vkey);
+    agent.stop("TERM");
 }

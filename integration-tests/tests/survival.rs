@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use integration_tests::kept::{self, KeptMemory};
 use integration_tests::pool::{Node, Pool, TestNetwork};
 use integration_tests::service_manager::ServiceManager;
+use kes_agent::kept::layout::Head;
+use kes_agent::kept::record::Record;
+use kes_agent::state::Active;
+use kes_wire::period::Evolution;
 use kes_wire::sys::region;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -386,6 +390,61 @@ fn a_damaged_key_is_given_up_and_the_other_stays() {
         }
         let keys = usize::from(states.0 == "key") + usize::from(states.1 == "serving");
         assert_eq!(kept::cells_in_use(&kept_memory(&manager)), keys);
+    }
+}
+
+/// What somebody wrote into the record in force, whose hash is right again.
+fn rewrite(manager: &ServiceManager, change: impl FnOnce(&mut Record)) {
+    let (mut head, body) = Head::read(kept_memory(manager).head).unwrap();
+    let mut record = Record::from_bytes(&body.unwrap()).unwrap();
+    change(&mut record);
+    head.commit(&record.to_bytes().unwrap());
+}
+
+#[test]
+fn a_key_is_taken_back_only_with_this_pools_certificate() {
+    if !kernel_keeps() {
+        return;
+    }
+    let pool = Pool::new(TestNetwork::default());
+    let (mut manager, before) = killed_with_keys(&pool);
+    // The key itself is whole.
+    rewrite(&manager, |record| match &mut record.state.active {
+        Active::Bundle { opcert, .. } => opcert.cold_signature.0[0] ^= 1,
+        other => panic!("{other:?}"),
+    });
+    manager.start();
+    let after = held(&pool);
+    assert_eq!(after["active"]["state"], "empty");
+    assert_eq!(after["pending"], before["pending"]);
+    let warnings = pool.status()["warnings"].to_string();
+    assert!(
+        warnings.contains("not signed by this pool's cold key"),
+        "{warnings}"
+    );
+    assert_eq!(kept::cells_in_use(&kept_memory(&manager)), 1);
+}
+
+#[test]
+fn a_cell_and_an_evolution_that_there_is_not_cost_that_key_alone() {
+    if !kernel_keeps() {
+        return;
+    }
+    let changes: [fn(&mut Record); 2] = [
+        |record| record.active_cell = Some(7),
+        |record| match &mut record.state.active {
+            Active::Bundle { evolution, .. } => *evolution = Evolution(64),
+            other => panic!("{other:?}"),
+        },
+    ];
+    for change in changes {
+        let pool = Pool::new(TestNetwork::default());
+        let (mut manager, before) = killed_with_keys(&pool);
+        rewrite(&manager, change);
+        manager.start();
+        let after = held(&pool);
+        assert_eq!(after["active"]["state"], "empty");
+        assert_eq!(after["pending"], before["pending"]);
     }
 }
 

@@ -15,7 +15,6 @@ use kes_wire::protocol::control::rotation::{
 use kes_wire::protocol::service::ServiceMessage;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
-use kes_wire::unix_time::UnixTime;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::clock;
@@ -207,14 +206,14 @@ impl Agent {
         let vault = self.vault.borrow();
         let nodes = self.nodes.borrow();
         let clock = self.time.borrow().status(reading);
-        let time = UnixTime(now.stamp.0);
         let shown = status::Shown {
             vault: &vault,
             network: &self.network,
             surroundings: &self.surroundings,
             nodes: &nodes,
+            follows_peers: !self.peers.borrow().is_empty(),
         };
-        shown.assemble(time, clock, list_nodes)
+        shown.assemble(now, clock, list_nodes)
     }
 
     fn tick_at(&self, now: Now) {
@@ -340,7 +339,10 @@ impl Agent {
     pub fn answer(&self, request: &Request) -> Answer {
         let done = match self.carry_out(request) {
             Ok(done) => done,
-            Err(refusal) => return Answer::Refused { refusal },
+            Err(refusal) => {
+                let refusal = self.look().1.doubted(refusal);
+                return Answer::Refused { refusal };
+            }
         };
         self.keep_marks();
         let (reading, now) = self.look();

@@ -11,6 +11,7 @@ use kes_wire::protocol::control::rotation::{Answer, Request};
 use kes_wire::protocol::handshake::Kind;
 use kes_wire::protocol::version::CONTROL_VERSIONS;
 use tokio::net::UnixStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::agent::{Agent, not_understood};
@@ -53,6 +54,8 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
     }
     let mut client = ControlServer::new(stream);
     loop {
+        // One request a turn: who has sent many does not hold up nodes.
+        yield_now().await;
         let request = match timeout(REQUEST_DEADLINE, client.next_request()).await {
             Err(_) => return Err(Ending::Silent),
             Ok(Ok(None)) => return Ok(()),

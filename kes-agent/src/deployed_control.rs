@@ -16,6 +16,7 @@ use kes_wire::protocol::control::rotation::{
 use kes_wire::protocol::result::ResultCode;
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::unix_time::UnixTime;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
@@ -33,6 +34,8 @@ pub async fn serve(
     peer: Peer,
 ) -> Result<(), Ending> {
     loop {
+        // One request a turn: who has sent many does not hold up nodes.
+        yield_now().await;
         let request = match timeout(REQUEST_DEADLINE, client.next_request()).await {
             Err(_) => return Err(Ending::Silent),
             Ok(Ok(None)) => return Ok(()),

@@ -60,7 +60,11 @@ impl Doors {
                 limits.most
             );
         }
-        let limits = |most| ConnectionLimits { most, ..limits };
+        // Where there is less room than configured, one user does not get all of it.
+        let limits = |most| ConnectionLimits {
+            most,
+            most_per_user: share_of_one(most, limits),
+        };
         self.service
             .set(config.service_access.allowed.clone(), limits(nodes));
         self.control
@@ -76,6 +80,13 @@ fn shares(most: u32, descriptors: u64) -> (u32, u32) {
     let nodes = u64::from(most).min(free - commands);
     let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
     (number(nodes), number(commands))
+}
+
+/// How many of `most` places one user gets: the part of them that is configured.
+fn share_of_one(most: u32, configured: ConnectionLimits) -> u32 {
+    let part =
+        u64::from(most) * u64::from(configured.most_per_user) / u64::from(configured.most.max(1));
+    u32::try_from(part).unwrap_or(u32::MAX).max(1)
 }
 
 /// The door of one socket.
@@ -333,6 +344,19 @@ mod tests {
         assert_eq!(shares(4096, 1024), (720, 240));
         assert_eq!(shares(4096, 10), (3, 1));
         assert_eq!(shares(4096, u64::MAX), (4096, 4096));
+    }
+
+    #[test]
+    fn where_there_is_less_room_one_user_gets_less() {
+        let quarter = ConnectionLimits::default();
+        assert_eq!(share_of_one(4096, quarter), 1024);
+        assert_eq!(share_of_one(720, quarter), 180);
+        assert_eq!(share_of_one(1, quarter), 1);
+        let all = ConnectionLimits {
+            most: 10_000,
+            most_per_user: 10_000,
+        };
+        assert_eq!(share_of_one(4984, all), 4984);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod identity;
 pub mod kept;
 pub mod listener;
 pub mod logging;
+pub mod manager;
 pub mod marks;
 pub mod nodes;
 pub mod peers;

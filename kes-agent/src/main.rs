@@ -24,6 +24,7 @@ fn run_agent(arguments: &RunArguments) -> ExitCode {
     let resolve = || Config::resolve(arguments.clone());
     let config = match resolve() {
         Ok(config) => config,
+        Err(error) if error.is_of_memory() => return fail(EXIT_START, &error),
         Err(error) => return fail(EXIT_CONFIGURATION, &error),
     };
     if let Err(error) = identity::assume(&config.identity, &config.socket_groups()) {

@@ -16,7 +16,7 @@ use kes_wire::cold::{ColdVerificationKey, PoolId};
 use kes_wire::files::{self, Overwrite, Visibility};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::watch;
 
 use crate::state::{State, Tombstone};
@@ -25,26 +25,38 @@ use crate::state::{State, Tombstone};
 pub const MOST_BYTES: usize = 4096;
 
 /// The marks of one cold key.
+///
+/// What a later version adds is skipped: who goes back to this one keeps the mark.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Marks {
     /// Whose they are.
     pub cold_verification_key: ColdVerificationKey,
     /// The counter of the last certificate that was active.
+    #[serde(deserialize_with = "present")]
     pub counter_high_water_mark: Option<u64>,
     /// The newest stamp that was given to an install or a drop, in microseconds since 1970.
     pub newest_stamp: u64,
     /// The newest drop.
+    #[serde(deserialize_with = "present")]
     pub tombstone: Option<KeptTombstone>,
+}
+
+/// A field that may be null and may not be missing.
+fn present<'de, D, T>(field: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(field)
 }
 
 /// A drop, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct KeptTombstone {
     /// When, in microseconds since 1970.
     pub stamp: u64,
     /// The key that was dropped, where it is known.
+    #[serde(deserialize_with = "present")]
     pub verification_key: Option<VerificationKey>,
 }
 
@@ -231,6 +243,25 @@ mod tests {
             },
         ] {
             assert_eq!(Marks::of(COLD, &marks.state()), marks);
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_skipped_and_what_is_missing_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path(), &COLD);
+        let whole = serde_json::to_value(marks(5)).unwrap();
+        let mut later = whole.clone();
+        later["added"] = 1.into();
+        later["tombstone"]["added"] = 1.into();
+        std::fs::write(&path, later.to_string()).unwrap();
+        assert_eq!(read(&path, &COLD), Ok(Some(marks(5))));
+        for field in whole.as_object().unwrap().keys() {
+            let mut less = whole.clone();
+            less.as_object_mut().unwrap().remove(field);
+            std::fs::write(&path, less.to_string()).unwrap();
+            let why = read(&path, &COLD).unwrap_err();
+            assert!(why.contains(field), "{field}: {why}");
         }
     }
 

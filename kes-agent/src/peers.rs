@@ -17,6 +17,7 @@ use kes_wire::protocol::control::rotation::{Note, PeerState, PeerStatus};
 use kes_wire::protocol::service::{ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::unix_time::UnixTime;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::agent::Agent;
@@ -50,6 +51,12 @@ struct Peer {
 }
 
 impl Peers {
+    /// Whether no peer agent is followed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.followed.is_empty()
+    }
+
     /// The peers as they are shown, with a hint in words beside what an operator could worry about.
     #[must_use]
     pub fn list(&self, state: &State) -> Vec<PeerStatus> {
@@ -246,6 +253,8 @@ async fn converse(agent: &Agent, entry: &Entry<'_>, client: &mut ServiceClient) 
                 if let Err(error) = client.answer(heard.result).await {
                     return ServiceClientError::from(error).into();
                 }
+                // One message a turn: checking a key takes its time.
+                yield_now().await;
             }
             changed = turns.changed(), if awaited.is_some() => {
                 if changed.is_err() {

@@ -32,7 +32,7 @@ use crate::state::{Rules, State};
 use crate::status::Surroundings;
 use crate::store::{self, StoreError, Survival};
 use crate::trusted_time::TrustedTime;
-use crate::{control, peers, service, status, watchdog};
+use crate::{control, manager, peers, service, status, watchdog};
 
 /// How long connections may take to end when the agent stops.
 pub const FAREWELL: Duration = Duration::from_secs(2);
@@ -162,8 +162,8 @@ async fn serve(
         tracing::warn!(protection, "a protection is not in force: {why}");
     }
     let kept_time = opened.vault.kept_time();
-    let same_boot = kept_time.filter(|kept| Some(&kept.boot_id) == boot_id.as_ref());
-    let time = TrustedTime::new(config.clock, same_boot.map(|kept| kept.anchor));
+    let anchor = kept_time.and_then(|kept| kept.of_this_boot(boot_id.as_deref()));
+    let time = TrustedTime::new(config.clock, anchor);
     // A file that cannot be read is replaced only by something that is known.
     let on_disk = on_disk.or_else(|| {
         let state = opened.vault.state();
@@ -189,7 +189,9 @@ async fn serve(
     let connections = Connections::default();
     let mut followed = Followed::default();
     followed.follow(&config.bootstrap_paths, &agent, &connections);
-    notify(&[NotifyState::Ready]);
+    if let Err(error) = manager::tell_ready() {
+        tracing::warn!("the service manager cannot be told: {error}");
+    }
     let mut upkeep = pin!(upkeep(&agent, &alarm));
     let signal = loop {
         tokio::select! {
@@ -214,7 +216,7 @@ async fn serve(
         }
     };
     tracing::info!("stopping on {signal}: {fate}");
-    notify(&[NotifyState::Stopping]);
+    manager::tell(&[NotifyState::Stopping]);
     connections.end().await;
     if let Err(reason) = agent.settled(FAREWELL).await {
         tracing::error!("the counter's high-water mark is not on the disk: {reason}");
@@ -231,7 +233,7 @@ fn reload(
     sockets: &mut Sockets,
 ) -> Option<Config> {
     if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, monotonic]);
+        manager::tell(&[NotifyState::Reloading, monotonic]);
     }
     let config = match resolve() {
         Err(error) => {
@@ -252,15 +254,19 @@ fn reload(
                     "another cold key or network: restart needed, the keys are kept until then"
                 );
             }
-            if config.sandbox != started_with.sandbox || config.state_dir != started_with.state_dir
-            {
-                tracing::warn!("sandbox and state-dir are taken over at the next start alone");
+            let waiting = config.fixed_at_start_and_changed(started_with);
+            if !waiting.is_empty() {
+                let names = waiting.join(", ");
+                tracing::warn!(
+                    "changed, but taken over at the next start alone: {names}; until then it is \
+                     as it was"
+                );
             }
             tracing::info!("configuration reloaded");
             Some(config)
         }
     };
-    notify(&[NotifyState::Ready]);
+    manager::tell(&[NotifyState::Ready]);
     config
 }
 
@@ -356,16 +362,10 @@ async fn turn_periods(agent: &Agent, alarm: &Alarm) -> io::Error {
 async fn tell_status(agent: &Agent) -> core::convert::Infallible {
     let mut news = agent.announcements();
     loop {
-        notify(&[NotifyState::Status(&status::in_a_line(&agent.status()))]);
+        manager::tell(&[NotifyState::Status(&status::in_a_line(&agent.status()))]);
         if news.changed().await.is_err() {
             // The vault lives as long as the agent.
             core::future::pending::<()>().await;
         }
-    }
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("the service manager cannot be notified: {error}");
     }
 }

@@ -13,7 +13,7 @@ use kes_wire::sys::region::RegionKind;
 use kes_wire::unix_time::UnixTime;
 
 use crate::nodes::Nodes;
-use crate::state::{Active, Pending};
+use crate::state::{Active, FUTURE_TOLERANCE, Now, Pending};
 use crate::store::{self, Survival};
 use crate::vault::Vault;
 
@@ -42,22 +42,26 @@ pub struct Shown<'a> {
     pub surroundings: &'a Surroundings,
     /// The connected nodes.
     pub nodes: &'a Nodes,
+    /// Whether there are peer agents.
+    pub follows_peers: bool,
 }
 
 impl Shown<'_> {
     /// Puts the status together. Nodes are listed where `list_nodes` asks for it.
     #[must_use]
-    pub fn assemble(&self, now: UnixTime, clock: ClockStatus, list_nodes: bool) -> Status {
+    pub fn assemble(&self, now: Now, clock: ClockStatus, list_nodes: bool) -> Status {
         let Self {
             vault,
             network,
             surroundings,
             nodes,
+            follows_peers,
         } = *self;
-        let current_period = network.period_at(now);
+        let time = UnixTime(now.stamp.0);
+        let current_period = now.period;
         let view = View {
             network,
-            now,
+            now: time,
             current_period,
         };
         let state = vault.state();
@@ -65,12 +69,16 @@ impl Shown<'_> {
         let pending = view.pending(&state.pending);
         let active = view.active(&state.active);
         let mut warnings = view.warnings(&pending, &active);
-        warnings.extend(clock_warning(&clock, now, &active));
+        warnings.extend(pending_warning(vault, now));
+        warnings.extend(clock_warning(&clock, time, &pending, &active));
+        if follows_peers {
+            warnings.extend(stamp_warning(state.newest_stamp, now));
+        }
         let remarks = surroundings.remarks.iter();
         warnings.extend(remarks.map(|sentence| warning("start", sentence.clone())));
         Status {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            now,
+            now: time,
             current_period,
             period_started_at: network.period_start(current_period),
             period_ends_at: network.period_end(current_period),
@@ -105,10 +113,59 @@ fn warning(code: &str, sentence: String) -> Note {
     }
 }
 
+/// That the pending certificate waits in vain: what was said when it was imported may not hold any
+/// more, and a schedule that was to begin may not have.
+fn pending_warning(vault: &Vault, now: Now) -> Option<Note> {
+    // A wrong clock would say that it has expired.
+    let refusal = now
+        .is_trusted
+        .then(|| vault.state().pending_is_refused(vault.rules(), now))??;
+    Some(warning(
+        "not-activated",
+        format!(
+            "the pending key would be refused: {}; next: {}",
+            refusal.sentence, refusal.next_step
+        ),
+    ))
+}
+
+/// That a clock was ahead when a key was installed or dropped: every later stamp is newer still, and
+/// peers decline what is stamped in their future.
+fn stamp_warning(newest: Stamp, now: Now) -> Option<Note> {
+    let is_ahead = newest.0 > now.stamp.0.saturating_add(FUTURE_TOLERANCE);
+    (now.is_trusted && is_ahead).then(|| {
+        warning(
+            "stamp-ahead",
+            format!(
+                "a key was installed or dropped here, or on a peer, while a clock was ahead: until \
+                 {} peers decline what this agent installs. Where that is too long: stop the agent \
+                 and its peers, remove marks-*.json from their state directories, start them and \
+                 rotate",
+                time(newest)
+            ),
+        )
+    })
+}
+
 /// What is awaited of the clock, if anything.
-fn clock_warning(clock: &ClockStatus, now: UnixTime, active: &ActiveStatus) -> Option<Note> {
+fn clock_warning(
+    clock: &ClockStatus,
+    now: UnixTime,
+    pending: &PendingStatus,
+    active: &ActiveStatus,
+) -> Option<Note> {
     let holds_key = matches!(active, ActiveStatus::Serving { .. });
+    let awaits_period = matches!(pending, PendingStatus::Scheduled { .. });
     match (clock.source, clock.mode) {
+        (None, _) if awaits_period && !holds_key => Some(warning(
+            "clock-not-trusted",
+            format!(
+                "the scheduled key does not begin: nothing vouches for this machine's clock yet \
+                 ({}). It begins with its period once the kernel says that the clock is \
+                 synchronised, or you confirm it with `kes-cli confirm-clock`",
+                clock.wall_clock
+            ),
+        )),
         (None, mode) if holds_key => {
             let until = match mode {
                 ClockMode::Guard => ", or five minutes have passed since the key came",
@@ -168,6 +225,11 @@ fn duration(micros: u64) -> String {
 /// One line for the service manager: what is served, and until when.
 #[must_use]
 pub fn in_a_line(status: &Status) -> String {
+    let held_back = ["before-start", "ahead-of-time", "clock-not-trusted"];
+    let mut warnings = status.warnings.iter();
+    if let Some(warning) = warnings.find(|warning| held_back.contains(&&*warning.code)) {
+        return format!("NOT serving ({}): {}", warning.code, warning.sentence);
+    }
     match &status.active {
         ActiveStatus::Empty {} => "no key yet: nodes are not served".to_owned(),
         ActiveStatus::Serving {

@@ -141,11 +141,15 @@ impl TrustedTime {
     /// Somebody who may know says that the wall clock is right. Tells whether that changed anything
     /// but the difference of a moment.
     pub fn confirm(&mut self, reading: Reading, source: TimeSource) -> bool {
-        let before = self.believed(reading);
-        let same_source = self.anchor.is_some_and(|anchor| anchor.source == source);
+        let before = self.anchor.map(|anchor| anchor.source);
+        let has_moved = self.believed(reading).time.0.abs_diff(reading.wall.0) > MOMENT;
+        // What is followed anyway needs nobody's word.
+        let is_followed = self.mode == ClockMode::Trust || reading.is_synchronised;
+        if before.is_some() && is_followed && !has_moved {
+            return false;
+        }
         self.take(reading, source);
-        let moved = before.time.0.abs_diff(reading.wall.0);
-        !same_source || moved > MOMENT
+        before != Some(source) || has_moved
     }
 
     /// An operator activates a certificate: where no time is trusted yet, the wall clock is from
@@ -226,6 +230,27 @@ mod tests {
         Believed {
             time: UnixTime(time),
             is_trusted: true,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_confirmed_again_changes_nothing() {
+        for (mode, is_synchronised) in [
+            (ClockMode::Guard, false),
+            (ClockMode::Guard, true),
+            (ClockMode::Strict, true),
+            (ClockMode::Trust, false),
+        ] {
+            let mut rule = TrustedTime::new(mode, None);
+            let mut confirmed = |at: u64| {
+                let reading = reading(WALL + at, at, is_synchronised);
+                rule.look(reading);
+                rule.confirm(reading, TimeSource::Confirmed)
+            };
+            let first = confirmed(0);
+            let needed = mode == ClockMode::Guard && !is_synchronised;
+            assert_eq!(first, needed, "{mode:?} {is_synchronised}");
+            assert!(!confirmed(HOUR), "{mode:?} {is_synchronised}");
         }
     }
 

@@ -9,6 +9,8 @@ use core::convert::Infallible;
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::manager;
+
 /// Feeds the watchdog twice in the interval that the service manager has set; does nothing where
 /// there is none.
 pub async fn feed() -> Infallible {
@@ -19,8 +21,6 @@ pub async fn feed() -> Infallible {
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-            tracing::warn!("the watchdog cannot be fed: {error}");
-        }
+        manager::tell(&[NotifyState::Watchdog]);
     }
 }

@@ -94,6 +94,10 @@ impl From<LockError> for Failure {
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
+        if let FileError::Lock(error) = error {
+            // Not the file's fault.
+            return error.into();
+        }
         let (exit, next_step) = if error.is_permission() {
             (Exit::NotPermitted, "run as a user who may use this file")
         } else if error.is_exists() {

@@ -438,7 +438,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::testing::{
-        PERIOD, certified, dropped, expired, node, peer, scheduled, serving, warning, well,
+        PERIOD, certified, dropped, expired, node, peer, scheduled, serving, specified, warning,
+        well,
     };
 
     const WRITTEN: UnixTime = UnixTime(1_700_000_000_900_000);
@@ -510,6 +511,19 @@ mod tests {
             1,
             "no sample stands there twice"
         );
+    }
+
+    #[test]
+    fn the_names_are_the_specified_ones() {
+        let mut status = well();
+        status.pending = scheduled(PERIOD + 5);
+        status.peers = vec![peer(PeerState::Up {})];
+        status.peers[0].last_key_at = Some(WRITTEN);
+        status.warnings = vec![warning("one", "")];
+        let text = of(&status, WRITTEN, &[]);
+        let heads = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names: BTreeSet<&str> = heads.filter_map(|head| head.split(' ').next()).collect();
+        assert_eq!(BTreeSet::from_iter(specified("## Metrics")), names);
     }
 
     #[test]

@@ -183,7 +183,7 @@ fn due_at(ends: UnixTime, status: &Status) -> UnixTime {
 
 /// Whether an agent's warning says that the key it holds is not served.
 pub(crate) fn is_stop(code: &str) -> bool {
-    matches!(code, "before-start" | "clock-not-trusted")
+    matches!(code, "before-start" | "ahead-of-time" | "clock-not-trusted")
 }
 
 /// Whether an agent's warning is about the key's end, which is judged here anew.

@@ -60,66 +60,92 @@ impl Report {
 /// Prints the outcome of a command and gives its exit code.
 ///
 /// With `json` one object stands on standard output, on failure too. Without it sentences do, and
-/// a failure goes to standard error. `quiet_stdout` is for commands whose result itself went to
+/// a failure goes to standard error. `stdout_taken` is for commands with a file that goes to
 /// standard output: then what there is to say goes to standard error.
 pub(crate) fn finish(outcome: Result<Report, Failure>, json: bool, stdout_taken: bool) -> ExitCode {
-    let (exit, text) = match &outcome {
-        Ok(report) => (
-            Exit::Success,
-            match &report.verbatim {
-                Some(text) => text.clone(),
-                None if json => as_json(report),
-                None => as_text(report),
-            },
-        ),
-        Err(failure) => (
-            failure.exit,
+    match outcome {
+        Ok(report) => match print_result(&report, json, stdout_taken) {
+            Ok(()) => Exit::Success.into(),
+            Err(error) => {
+                let failure = unprinted(&error);
+                complain(&failure);
+                failure.exit.into()
+            }
+        },
+        Err(failure) => {
             if json {
-                failure_as_json(failure)
+                // Where it cannot be printed, the exit code is what is left to say.
+                say(&failure_as_json(&failure), stdout_taken);
             } else {
-                String::new()
-            },
-        ),
-    };
-    let mut written = if stdout_taken {
-        io::stderr().write_all(text.as_bytes())
-    } else {
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-    };
-    if let Err(failure) = &outcome
-        && !json
-    {
-        written = io::stderr().write_all(failure_as_text(failure).as_bytes());
+                complain(&failure);
+            }
+            failure.exit.into()
+        }
     }
+}
+
+fn print_result(report: &Report, json: bool, stdout_taken: bool) -> io::Result<()> {
+    let text = match &report.verbatim {
+        // It is what standard output is taken for, if it is.
+        Some(text) => return put(text),
+        None if json => as_json(report),
+        None => as_text(report),
+    };
+    if stdout_taken {
+        say(&text, stdout_taken);
+        return Ok(());
+    }
+    put(&text)
+}
+
+/// Writes to standard output. That its reader has gone away fails nothing: what a command has done
+/// it has done.
+pub(crate) fn put(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     match written {
-        Ok(()) => exit.into(),
-        // Nobody reads: the command itself has been carried out, or has failed, as it says.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit.into(),
-        Err(_) => Exit::Failure.into(),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
+}
+
+/// The command was carried out, but what it has to say is lost.
+fn unprinted(error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::Failure,
+        "output",
+        format!("the command was carried out, but standard output cannot be written: {error}"),
+        "see `kes-cli status` for what it has done",
+    )
+}
+
+/// A command whose printing is all that it does cannot go on.
+pub(crate) fn unwritable(error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::Failure,
+        "output",
+        format!("standard output cannot be written: {error}"),
+        "give the command somewhere to write to",
+    )
 }
 
 /// Prints what is printed as it stands, before a failure is told.
 pub(crate) fn show(report: &Report) {
     let text = report.verbatim.as_deref().unwrap_or_default();
     // The failure that follows decides the exit code.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    let _ = put(text);
 }
 
-/// Tells a person something before the command goes on; on standard error where standard output is
-/// for something else.
+/// Tells a person something before the command goes on, or what it has to say at its end; on
+/// standard error where standard output is for something else.
 pub(crate) fn say(text: &str, stdout_taken: bool) {
     // Where nobody reads, nobody is told.
     let _ = if stdout_taken {
         io::stderr().write_all(text.as_bytes())
     } else {
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
+        put(text)
     };
 }
 

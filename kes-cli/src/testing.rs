@@ -11,6 +11,18 @@ use kes_wire::protocol::control::rotation::{
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
 
+/// The names in the first column of the table below this heading of spec/names.md, in its order.
+pub(crate) fn specified(heading: &str) -> Vec<&'static str> {
+    let (_, below) = include_str!("../../spec/names.md")
+        .split_once(heading)
+        .expect("the heading");
+    let table = below.lines().skip_while(|line| !line.starts_with("| ---"));
+    let rows = table
+        .skip(1)
+        .map_while(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(name, _)| name).collect()
+}
+
 /// The period that the tests are in; an hour of it has passed.
 pub(crate) const PERIOD: u64 = 1600;
 

@@ -2,6 +2,7 @@
 //! that an agent can be in, on success and on failure; and `spec/commands.md` of streams and codes.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod files;
 mod older_agent;
 mod schema;
 mod streams;
@@ -287,6 +288,7 @@ fn other_makes(checked: &Checked) {
         run(&["check"]);
         run(&["keygen"]).succeeded();
         run(&["drop-pending"]).succeeded();
+        run(&["drop-pending"]).refused(5, "nothing-pending");
         let dropped = run(&["drop-active"]);
         assert_eq!(dropped.code == 0, version == "Control:3.0", "{dropped:?}");
         run(&["confirm-clock"]).refused(10, "not-supported");

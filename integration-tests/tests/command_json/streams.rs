@@ -1,6 +1,7 @@
 //! What goes to standard output, what to standard error, and what the exit code says.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -103,25 +104,72 @@ fn where_a_file_goes_to_standard_output_the_rest_goes_to_standard_error() {
     assert!(text(&exported.stderr).contains(&vkey.to_string()));
 }
 
+/// The commands by both names, and how each ends at an agent without a key. The first generates one
+/// where `keygen` is not refused.
+const ENDINGS: [(&str, &[&str], i32); 10] = [
+    ("kes-cli", &["keygen"], 0),
+    ("kes-cli", &["--json", "keygen"], 6),
+    ("kes-cli", &["--json", "status"], 0),
+    ("kes-cli", &["status"], 0),
+    ("kes-cli", &["--json", "drop-active"], 5),
+    ("kes-cli", &["check"], 2),
+    ("kes-cli", &["--json", "check"], 2),
+    ("kes-agent-control", &["info"], 0),
+    ("kes-agent-control", &["gen-staged-key"], 1),
+    ("kes-agent-control", &["drop-staged-key"], 0),
+];
+
+/// How a command of this name ends with this standard output, and what is on standard error.
+fn ending(pool: &Pool, name: &str, args: &[&str], stdout: impl Into<Stdio>) -> (i32, String) {
+    let output = pool
+        .command(args)
+        // The program goes by the name that it is called by.
+        .arg0(name)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), text(&output.stderr))
+}
+
 #[test]
 fn the_exit_code_says_what_was_done_where_nobody_reads() {
     let pool = Pool::new(TestNetwork::default());
     let _agent = pool.agent();
-    for (args, code) in [
-        (&["keygen"][..], 0),
-        (&["--json", "keygen"], 6),
-        (&["--json", "status"], 0),
-        (&["status"], 0),
-        (&["--json", "drop-active"], 5),
-    ] {
+    for (name, args, code) in ENDINGS {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = pool.command(args);
-        let status = command
-            .stdout(writer)
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert_eq!(status.code(), Some(code), "{args:?}");
+        let (ended, said) = ending(&pool, name, args, writer);
+        assert_eq!(ended, code, "{name} {args:?}: {said}");
+        let is_told = !args.contains(&"--json") && code == 1;
+        assert_eq!(!said.is_empty(), is_told, "{name} {args:?}: {said}");
+    }
+}
+
+#[test]
+fn output_that_is_lost_is_a_failure_where_there_was_none() {
+    let pool = Pool::new(TestNetwork::default());
+    let _agent = pool.agent();
+    for (name, args, code) in ENDINGS {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let (ended, said) = ending(&pool, name, args, full.unwrap());
+        let expected = match code {
+            _ if args.contains(&"check") => 3,
+            0 => 1,
+            code => code,
+        };
+        assert_eq!(ended, expected, "{name} {args:?}: {said}");
+        let is_lost = said.contains("standard output cannot be written");
+        assert_eq!(is_lost, code == 0, "{name} {args:?}: {said}");
+    }
+    assert_eq!(pool.status()["pending"]["state"], "empty", "all was done");
+    // These do nothing but print, again and again.
+    for (args, of_no_reader) in [(["status", "--watch"], 0), (["probe", "--follow"], 1)] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        assert_eq!(ending(&pool, "kes-cli", &args, full.unwrap()).0, 1);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (ended, said) = ending(&pool, "kes-cli", &args, writer);
+        assert_eq!(ended, of_no_reader, "{args:?}: {said}");
     }
 }

@@ -1,5 +1,7 @@
 //! For each check of an agent a fault that it finds.
 
+use std::collections::BTreeSet;
+
 use ciborium::Value;
 use integration_tests::conformance::rotation::number;
 use integration_tests::conformance::wire::id;
@@ -264,6 +266,14 @@ pub(crate) const AT_A_TURN: &[(&str, Fault)] = &[
             }
         }),
     ),
+    (
+        "SCH-3",
+        Answer(|answer| {
+            if let Some(warnings) = in_status(answer, 14) {
+                *warnings = Value::Array(Vec::new());
+            }
+        }),
+    ),
     ("PEER-7", StaysWithThePeer),
 ];
 
@@ -273,3 +283,9 @@ pub(crate) const SLOW: &[(&str, Fault)] = &[
     ("SVC-8", KeepsOpen),
     ("ROT-9", KeepsOpen),
 ];
+
+/// The requirements that are tried on other networks than the one whose periods are long.
+pub(crate) fn later_ids() -> BTreeSet<&'static str> {
+    let later = AT_A_TURN.iter().chain(SLOW);
+    later.map(|(id, _)| *id).collect()
+}

@@ -34,7 +34,7 @@ fn our_agent_passes_without_our_control_version() {
         "TIME-8",
     ];
     assert_eq!(rotation, ours);
-    let later = faults::AT_A_TURN.len() + faults::SLOW.len();
+    let later = faults::later_ids().len();
     let tried = report.with("holds").len() + 1;
     assert_eq!(
         tried + ours.len() + later,

@@ -68,12 +68,16 @@ impl FileSettings {
         Self::parse(path, &text)
     }
 
-    /// Reads a file that may be missing.
+    /// Reads a file that may be missing. One that cannot be looked at is not taken for missing:
+    /// who may connect stands in it.
     pub(super) fn read_if_there(path: &Path) -> Result<Self, ConfigError> {
-        if path.exists() {
-            Self::read(path)
-        } else {
-            Ok(Self::default())
+        match path.try_exists() {
+            Ok(true) => Self::read(path),
+            Ok(false) => Ok(Self::default()),
+            Err(error) => Err(ConfigError::File {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            }),
         }
     }
 }

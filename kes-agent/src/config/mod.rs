@@ -67,6 +67,25 @@ pub struct Config {
     pub sources: Vec<PathBuf>,
 }
 
+impl Config {
+    /// The settings that differ from those of the start and that only a start takes over, by name.
+    #[must_use]
+    pub fn fixed_at_start_and_changed(&self, started_with: &Self) -> Vec<&'static str> {
+        let settings = [
+            ("sandbox", self.sandbox != started_with.sandbox),
+            ("state-dir", self.state_dir != started_with.state_dir),
+            ("clock", self.clock != started_with.clock),
+            ("memory", self.memory != started_with.memory),
+            ("user", self.identity.user != started_with.identity.user),
+            ("group", self.identity.group != started_with.identity.group),
+            ("log-target", self.log.target != started_with.log.target),
+            ("log-format", self.log.format != started_with.log.format),
+        ];
+        let changed = settings.into_iter().filter(|(_, has_changed)| *has_changed);
+        changed.map(|(name, _)| name).collect()
+    }
+}
+
 /// Who to become before anything is opened, by name or number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -125,6 +144,21 @@ pub enum ConfigError {
     /// Who may connect cannot be settled.
     #[error(transparent)]
     Access(#[from] AccessError),
+}
+
+impl ConfigError {
+    /// Whether the settings are right as they are, and only memory to read a file into could not be
+    /// locked.
+    #[must_use]
+    pub fn is_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreadable(FileError::Lock(_))
+                | Self::ColdVerificationKey(
+                    EnvelopeFileError::Lock(_) | EnvelopeFileError::File(FileError::Lock(_))
+                )
+        )
+    }
 }
 
 impl Config {

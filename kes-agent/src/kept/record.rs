@@ -43,6 +43,15 @@ pub struct KeptAnchor {
     pub anchor: Anchor,
 }
 
+impl KeptAnchor {
+    /// The anchor, where the machine was not started anew since: another start's boot clock counts
+    /// from another moment.
+    #[must_use]
+    pub fn of_this_boot(&self, boot_id: Option<&str>) -> Option<Anchor> {
+        (Some(&*self.boot_id) == boot_id).then_some(self.anchor)
+    }
+}
+
 /// Why bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
@@ -446,6 +455,15 @@ pub(super) mod tests {
             }),
         };
         pendings.into_iter().zip(actives).map(join).collect()
+    }
+
+    #[test]
+    fn the_time_goes_on_only_by_the_same_boot_clock() {
+        let record = records().pop().unwrap();
+        let kept = record.anchor.unwrap();
+        assert_eq!(kept.of_this_boot(Some(&kept.boot_id)), Some(kept.anchor));
+        assert_eq!(kept.of_this_boot(Some("another start")), None);
+        assert_eq!(kept.of_this_boot(None), None);
     }
 
     #[test]

@@ -63,6 +63,17 @@ impl State {
         }
     }
 
+    /// Why the pending certificate would not be activated now, if a rule is against it: a key with
+    /// a higher counter has come meanwhile, or its last period has passed.
+    #[must_use]
+    pub fn pending_is_refused(&self, rules: &Rules, now: Now) -> Option<Refusal> {
+        let Pending::Certified { .. } = self.pending else {
+            return None;
+        };
+        let allow_lower_counter = false;
+        self.check_imported(rules, now, allow_lower_counter).err()
+    }
+
     /// Makes the pending key active with its checked certificate, or schedules it.
     pub(super) fn install(&self, rules: &Rules, now: Now, checked: Checked) -> Outcome {
         let opcert = checked.opcert();

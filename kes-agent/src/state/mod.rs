@@ -38,7 +38,9 @@ mod testing;
 use kes_wire::cold::ColdVerificationKey;
 use kes_wire::opcert::OpCert;
 use kes_wire::period::{Evolution, KesPeriod};
-use kes_wire::protocol::control::rotation::{IfPending, ImportedOpCert, Note, Refusal};
+use kes_wire::protocol::control::rotation::{
+    IfPending, ImportedOpCert, Note, Refusal, RefusalCode,
+};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::sum6kes::VerificationKey;
 
@@ -66,6 +68,22 @@ pub struct Now {
     /// Whether the time may be acted by ([`crate::trusted_time`]). Where it may not, nothing
     /// evolves, expires, begins or is served.
     pub is_trusted: bool,
+}
+
+impl Now {
+    /// A refusal that rests on this moment, with what to look at first where it is in doubt: who
+    /// issued a certificate for a wrong clock's period would have it rejected by the chain.
+    #[must_use]
+    pub fn doubted(&self, mut refusal: Refusal) -> Refusal {
+        if !self.is_trusted && refusal.code == RefusalCode::Expired {
+            refusal.next_step = format!(
+                "compare this machine's clock with a watch, nothing vouches for it (timedatectl); \
+                 only if it is right: {}",
+                refusal.next_step
+            );
+        }
+        refusal
+    }
 }
 
 /// A drop that this agent knows of.

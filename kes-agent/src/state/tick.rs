@@ -222,6 +222,10 @@ mod tests {
             assert_eq!(codes(&outcome), ["not-activated"], "{case}");
             let sentence = &outcome.notes[0].sentence;
             assert!(sentence.contains(why), "{case}: {sentence}");
+            // Not only once: it stays to be seen until the operator has done something.
+            let refusal = outcome.state.pending_is_refused(&rules, now).unwrap();
+            assert!(refusal.sentence.contains(why), "{case}: {refusal:?}");
+            assert_eq!(before.pending_is_refused(&rules, now), None, "{case}");
             let opcert = opcert(0, 1, 6, 110);
             assert_eq!(
                 outcome.state.pending,

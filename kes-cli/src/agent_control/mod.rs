@@ -20,6 +20,7 @@ use kes_wire::sum6kes::VerificationKey;
 use tokio::time::sleep;
 
 use crate::commands::block_on;
+use crate::output;
 use arguments::{Arguments, Command};
 
 /// The name by which this program behaves so.
@@ -50,16 +51,34 @@ pub(crate) fn command_line() -> clap::Command {
 
 /// Runs a command as the reference's control client would.
 pub(crate) fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_usage(&error),
+    };
     let outcome = match block_on(carry_out(&arguments)) {
         Ok(outcome) => outcome,
         Err(failure) => Err(Failed::new(failure.sentence)),
     };
-    let written = match outcome {
-        Ok(text) => io::stdout().lock().write_all(text.as_bytes()).map(|()| 0),
-        Err(failed) => writeln!(io::stderr(), "Error: {}", failed.line).map(|()| failed.code),
-    };
-    written.unwrap_or(1).into()
+    let outcome = outcome.and_then(|text| {
+        let unprinted = |error| format!("done, but standard output cannot be written: {error}");
+        output::put(&text).map_err(|error| Failed::new(unprinted(error)))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            // Where nobody reads, the exit code says it.
+            let _ = writeln!(io::stderr(), "Error: {}", failed.line);
+            failed.code.into()
+        }
+    }
+}
+
+/// Help, the version, or what is wrong with the command line: 1, as of the reference. The usual 2
+/// would be a certificate that is refused.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    // Where it cannot be printed nobody would read it.
+    let _ = error.print();
+    ExitCode::from(u8::from(error.exit_code() != 0))
 }
 
 async fn carry_out(arguments: &Arguments) -> Result<String, Failed> {

@@ -1,6 +1,5 @@
 //! `kes-cli check`: one line and an exit code, as Nagios and the monitors like it want them.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::coverage::periods_left;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::margin::Margin;
+use crate::output;
 use crate::verdict::{Demands, Severity, Verdict, judge, judge_other_make};
 
 /// Asks the agent, prints the verdict, and gives its exit code. Where this process itself is not
@@ -28,12 +28,9 @@ pub(crate) fn check(args: &Check, json: bool, closed: Result<(), Failure>) -> Ex
     } else {
         one_line(&verdict, status.as_deref(), args)
     };
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match output::put(&text) {
         Ok(()) => ExitCode::from(verdict.state as u8),
+        // A monitor that is told nothing knows nothing.
         Err(_) => ExitCode::from(Severity::Unknown as u8),
     }
 }

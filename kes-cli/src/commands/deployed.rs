@@ -79,18 +79,24 @@ pub(crate) async fn carry_out(
             IfPending::Replace => {}
         }
     }
+    // Nor does it tell whether there was one to drop.
+    if deployed == DeployedRequest::DropStagedKey
+        && let DeployedAnswer::StagedKey(None) =
+            client.call(DeployedRequest::QueryStagedKey).await?
+    {
+        return Ok(Err(nothing_staged(
+            "nothing; `kes-cli status` shows what the agent holds",
+        )));
+    }
     let changed = if_pending.is_some();
     Ok(match client.call(deployed).await? {
         DeployedAnswer::StagedKey(_) if deployed == DeployedRequest::DropStagedKey => {
             Ok(Done::Dropped)
         }
         DeployedAnswer::StagedKey(Some(vkey)) => Ok(Done::Staged { changed, vkey }),
-        DeployedAnswer::StagedKey(None) => Err(Failure::new(
-            Exit::NothingThere,
-            "nothing-pending",
-            "the agent has no staged key",
-            "generate one with `kes-cli keygen`",
-        )),
+        DeployedAnswer::StagedKey(None) => {
+            Err(nothing_staged("generate one with `kes-cli keygen`"))
+        }
         DeployedAnswer::Result(ResultCode::Ok) if deployed == DeployedRequest::DropKey => {
             Ok(Done::Dropped)
         }
@@ -139,6 +145,15 @@ fn already_staged() -> Failure {
         "already-pending",
         "a key is staged in the agent already",
         "go on with it (kes-cli export-verkey), or replace it with `kes-cli keygen --replace`",
+    )
+}
+
+fn nothing_staged(next_step: &str) -> Failure {
+    Failure::new(
+        Exit::NothingThere,
+        "nothing-pending",
+        "the agent has no staged key",
+        next_step,
     )
 }
 

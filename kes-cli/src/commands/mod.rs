@@ -25,8 +25,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 impl Command {
-    /// Whether the command's result itself goes to standard output (`-`), so that sentences must
-    /// not.
+    /// Whether a file goes to standard output (`-`), so that sentences must not. The files that may
+    /// not go there have names, or are refused.
     pub(crate) fn takes_stdout(&self) -> bool {
         use crate::arguments::Cold;
         let path = match self {
@@ -36,9 +36,9 @@ impl Command {
             Self::Cold(Cold::NewCounter(args)) => {
                 Some(args.operational_certificate_issue_counter_file.as_path())
             }
+            Self::Status(args) => args.out_file.as_deref(),
             Self::ImportOpcert(_)
             | Self::Activate(_)
-            | Self::Status(_)
             | Self::Check(_)
             | Self::DropPending(_)
             | Self::DropActive(_)

@@ -24,7 +24,7 @@ use super::{block_on, network, refused_connection};
 use crate::arguments::Probe;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Report;
+use crate::output::{self, Report};
 use crate::words::fingerprint;
 
 const MESSAGE: &[u8] = b"kes-cli probe: signed to prove that the served key signs";
@@ -348,14 +348,7 @@ impl Diary {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}")
             .and_then(|()| stdout.flush())
-            .map_err(|error| {
-                Failure::new(
-                    Exit::Failure,
-                    "output",
-                    format!("standard output cannot be written: {error}"),
-                    "give the command somewhere to write to",
-                )
-            })
+            .map_err(|error| output::unwritable(&error))
     }
 
     /// What is left to report when the command is stopped: nothing but success.

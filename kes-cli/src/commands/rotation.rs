@@ -191,6 +191,8 @@ pub(crate) fn activate(args: &Activate) -> Result<Report, Failure> {
         .as_deref()
         .map(|path| read_opcert(path, &args.insist))
         .transpose()?;
+    let given = import.as_ref().map(|import| import.opcert.kes_vkey);
+    let is_given = |vkey: &VerificationKey| given.is_none_or(|given| given == *vkey);
     let allow_lower_counter = args.insist.allow_lower_counter;
     let done = match call(
         &args.agent,
@@ -204,7 +206,10 @@ pub(crate) fn activate(args: &Activate) -> Result<Report, Failure> {
     };
     let report = Report::new(done.changed);
     let unchanged = if done.changed { "" } else { "Unchanged: " };
-    if let PendingStatus::Scheduled { vkey, opcert } = &done.status.pending {
+    // A key may be scheduled beside the active one whose certificate was given once more.
+    if let PendingStatus::Scheduled { vkey, opcert } = &done.status.pending
+        && is_given(vkey)
+    {
         return Ok(report
             .line(format!(
                 "{unchanged}Scheduled: this key becomes active by itself in period {}, at {} ({}).",
@@ -226,6 +231,9 @@ pub(crate) fn activate(args: &Activate) -> Result<Report, Failure> {
     else {
         return Err(Failure::contradiction());
     };
+    if !is_given(vkey) {
+        return Err(Failure::contradiction());
+    }
     Ok(report
         .line(format!(
             "{unchanged}Active: certificate number {}, evolution {evolution} of {}, {}.",

@@ -13,7 +13,7 @@ use super::{block_on, call_async};
 use crate::arguments::Agent;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Report;
+use crate::output::{self, Report};
 use crate::screen::{self, ENTER, LEAVE, Size};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -55,9 +55,11 @@ async fn follow(agent: &Agent) -> Result<(), Failure> {
             Event::Suspend => view.suspend(),
             Event::End => break,
         };
-        if drawn.is_err() {
+        match drawn {
+            Ok(()) => {}
             // Nobody reads any more, as after `| head`.
-            break;
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) => return Err(output::unwritable(&error)),
         }
     }
     Ok(())

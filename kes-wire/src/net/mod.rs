@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
+use tokio::task::consume_budget;
 
 use crate::protocol::Reader;
 
@@ -60,9 +61,13 @@ pub async fn connect(path: &Path) -> Result<UnixStream, ConnectError> {
 /// Waits for bytes and reads them straight into `into`; 0 where the other side has closed. May be
 /// abandoned at any moment: then nothing was read.
 ///
+/// One who always has more to say does not keep the thread: the tasks beside get their turn.
+///
 /// # Errors
 /// What the system says.
 pub async fn read_some(stream: &UnixStream, into: &mut [u8]) -> io::Result<usize> {
+    // A socket that is ready costs tokio's task nothing of its turn by itself.
+    consume_budget().await;
     loop {
         stream.readable().await?;
         match stream.try_read(into) {
@@ -74,6 +79,7 @@ pub async fn read_some(stream: &UnixStream, into: &mut [u8]) -> io::Result<usize
 
 /// Writes all of `bytes`, waiting for room. For what is not secret.
 async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    consume_budget().await;
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {
@@ -127,5 +133,38 @@ mod testing {
             .build()
             .unwrap()
             .block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_always_has_more_to_say_leaves_the_others_their_turn() {
+        const SAID: usize = 20_000;
+        let (talks, hears) = UnixStream::pair().unwrap();
+        write_all(&talks, &[0; SAID]).await.unwrap();
+        let turns = Cell::new(0);
+        let hear_all = async {
+            for _ in 0..SAID {
+                assert_eq!(read_some(&hears, &mut [0]).await.unwrap(), 1);
+            }
+        };
+        let take_turns = async {
+            loop {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = hear_all => {}
+            () = take_turns => {}
+        }
+        // tokio lets a task go on for 128 steps.
+        assert!(turns.get() >= SAID / 256, "{} turns", turns.get());
     }
 }

@@ -66,8 +66,8 @@ pub(super) fn checks() -> Vec<Check<Scene>> {
         },
         Check {
             id: "SCH-3",
-            what: "a scheduled key whose counter is too low by now stays, certified (who is told was \
-                   not looked at)",
+            what: "a scheduled key whose counter is too low by now stays, certified, and the \
+                   operator is told",
             run: rule_broken_by_now,
         },
         Check {
@@ -427,6 +427,12 @@ fn rule_broken_by_now(scene: &Scene) -> Found {
         state == 2 && kept == Some(vkey.to_vec()),
         format!("the pending slot is in state {state}, not certified with the scheduled key"),
     )?;
+    let warnings = field(&status, 14).and_then(|warnings| warnings.as_array().cloned());
+    let told = warnings
+        .unwrap_or_default()
+        .into_iter()
+        .any(|warning| field(&warning, 0).and_then(|code| code.as_text()) == Some("not-activated"));
+    hold(told, "the status does not warn of it (not-activated)")?;
     scene.serves(&before, "a scheduled key with a lower counter was due")?;
     operator.call(&plain(5))?.changed(true).map(drop)
 }
