@@ -196,12 +196,12 @@ impl Keeper {
                     self.awaits = Some(Awaits::ClockBefore(expiry));
                 }
                 let result = match reason {
-                    Decline::NotNewer { .. } | Decline::LowerCounter { .. } => {
-                        ServiceResult::KeyOutdated
-                    }
-                    Decline::NotOfThisPool | Decline::Spent(_) | Decline::Damaged(_) => {
-                        ServiceResult::InvalidOpCert
-                    }
+                    Decline::NotNewer { .. } => ServiceResult::KeyOutdated,
+                    // An agent that is told 1 shows that this node has the newest key.
+                    Decline::LowerCounter { .. }
+                    | Decline::NotOfThisPool
+                    | Decline::Spent(_)
+                    | Decline::Damaged(_) => ServiceResult::InvalidOpCert,
                 };
                 self.decline(reason);
                 result

@@ -373,12 +373,13 @@ fn counters_may_not_go_down_but_after_a_drop() {
     let (seven, again, six) = (bench.key(7, 100), bench.key(7, 100), bench.key(6, 100));
     bench.send(&seven, at(100, 1));
     assert_eq!(bench.send(&again, at(100, 2)), Answer::Ok, "equal is fine");
-    assert_eq!(bench.send(&six, at(100, 3)), Answer::KeyOutdated);
+    assert_eq!(bench.send(&six, at(100, 3)), Answer::InvalidOpCert);
     let lower = Decline::LowerCounter {
         received: 6,
         held: 7,
     };
     assert_eq!(bench.declined(), lower);
+    assert!(lower.to_string().contains("restart this node"), "{lower}");
     assert_eq!(
         bench.sign(100).unwrap().0,
         again.opcert,
