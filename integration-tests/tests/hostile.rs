@@ -187,18 +187,53 @@ fn requests_that_are_none_are_refused_in_words_or_end_the_connection() {
 #[test]
 fn a_node_that_speaks_unasked_is_let_go() {
     let mut scene = Scene::new();
+    for unasked in [1, 3, 4, 8] {
+        let mut stream = has_the_key(&scene);
+        // The answer for the key that it was sent, and bytes for nothing.
+        stream.write_all(&vec![0; 4 + unasked]).unwrap();
+        until_closed(&mut stream);
+        // And without the answer before them in the same breath.
+        let mut stream = has_the_key(&scene);
+        stream.write_all(&[0; 4]).unwrap();
+        until("the answer to be taken", || confirmed(&scene, 2));
+        stream.write_all(&vec![0; unasked]).unwrap();
+        until_closed(&mut stream);
+        until("the node to be gone", || confirmed(&scene, 1));
+    }
+    scene.all_is_well();
+}
+
+/// So many nodes are connected, and all have confirmed.
+fn confirmed(scene: &Scene, count: usize) -> Option<()> {
+    let status = scene.pool.status();
+    let nodes = status["nodes"].as_array().unwrap();
+    let confirmed = nodes.iter().filter(|node| node["state"] == "confirmed");
+    (nodes.len() == count && confirmed.count() == count).then_some(())
+}
+
+#[test]
+fn what_a_node_says_too_early_never_answers_what_it_is_sent_next() {
+    let mut scene = Scene::new();
+    let mut stream = has_the_key(&scene);
+    // It waits to be sent until the first is answered.
+    let _ = scene.pool.rotate();
+    stream.write_all(&[0, 0, 0, 0, 0]).unwrap();
+    let sent = until_closed(&mut stream);
+    assert!(sent.is_empty(), "another key was sent");
+    scene.all_is_well();
+}
+
+/// A node that has been sent its key and has not answered.
+fn has_the_key(scene: &Scene) -> UnixStream {
     let mut stream = scene.connect("service.socket");
     let hello = [&[1][..], &id("Service:2.0")].concat();
     stream.write_all(&hello).unwrap();
-    // One answer for the key it is sent, and a second for nothing.
     let mut offer = [0; 4];
     stream.read_exact(&mut offer).unwrap();
     let versions = usize::try_from(u32::from_be_bytes(offer)).unwrap();
     let mut key = vec![0; 32 * versions + 32 + 733];
     stream.read_exact(&mut key).unwrap();
-    stream.write_all(&[0; 8]).unwrap();
-    until_closed(&mut stream);
-    scene.all_is_well();
+    stream
 }
 
 #[test]

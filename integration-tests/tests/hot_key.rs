@@ -480,3 +480,45 @@ fn the_example_node_forges_over_restarts_rotations_and_turns() {
         .collect();
     assert!(evolutions.len() >= 2, "{told}");
 }
+
+/// Away while the key was dropped, as far as the agent can be told of it: it has lost the key.
+#[test]
+fn a_lower_number_that_a_node_was_not_told_of_is_shown_and_a_restart_takes_it() {
+    let pool = Pool::new(TestNetwork::default());
+    let agent = pool.agent();
+    pool.set_counter("cold", 5);
+    let higher = pool.rotate();
+    let node = Node::start(&pool, Side::Thread);
+    node.await_counter(5);
+    agent.stop("TERM");
+    let _agent = pool.agent();
+    pool.set_counter("cold", 3);
+    pool.prepare(pool.period());
+    let allowed = ["activate", "--opcert-file", "opcert.cert"];
+    let allowed = [&allowed[..], &["--allow-lower-counter"]].concat();
+    let lower = pool.cli(&allowed).succeeded();
+    until("the node's refusal in the agent's status", || {
+        (pool.status()["nodes"][0]["state"] == "declined").then_some(())
+    });
+    let checked = pool.cli(&["check"]);
+    assert!(
+        checked.json.to_string().contains("node-declined"),
+        "{}",
+        checked.json
+    );
+    assert_eq!(node.sign().unwrap().opcert.kes_vkey.to_string(), higher);
+    let sentences: Vec<String> = {
+        let events = node.events.lock().unwrap();
+        let declined = events
+            .iter()
+            .filter(|event| event.name().ends_with("DeclinedKey"));
+        declined.map(ToString::to_string).collect()
+    };
+    assert!(sentences[0].contains("restart this node"), "{sentences:?}");
+
+    drop(node);
+    let node = Node::start(&pool, Side::Thread);
+    node.await_counter(3);
+    let signed = node.sign().unwrap().opcert.kes_vkey.to_string();
+    assert_eq!(signed, *lower["kes_verification_key"].as_str().unwrap());
+}

@@ -89,6 +89,10 @@ fn constants() -> BTreeMap<&'static str, String> {
             "protocol::control::rotation::Status::MOST_NODES",
             rotation::Status::MOST_NODES.to_string(),
         ),
+        (
+            "protocol::control::rotation::Status::MOST_PEERS",
+            rotation::Status::MOST_PEERS.to_string(),
+        ),
         ("control::REQUEST_DEADLINE", time(control::REQUEST_DEADLINE)),
         ("control::REPLY_DEADLINE", time(control::REPLY_DEADLINE)),
         (

@@ -2,12 +2,20 @@
 //! once more as an unprivileged user with a small RLIMIT_MEMLOCK.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use integration_tests::pretended_agent::PretendedAgent;
+use kes_wire::cold::ColdSignKey;
+use kes_wire::genesis::Network;
+use kes_wire::hot_key::{HotKey, HotKeyOptions};
+use kes_wire::protocol::service::ServiceResult;
+use kes_wire::sum6kes::SignKey;
 use kes_wire::sys::memory::LockedBytes;
 use kes_wire::sys::stack;
+use kes_wire::unix_time::UnixTime;
 
 const LIMIT_KIB: usize = 64;
 const CHILD: &str = "KES_TEST_UNPRIVILEGED";
@@ -101,4 +109,40 @@ fn a_secret_stack_that_cannot_be_locked_does_not_run_anything() {
     drop(held);
     stack::run(|| ran = true).unwrap();
     assert!(ran);
+}
+
+#[test]
+fn a_key_that_could_not_be_locked_is_asked_for_again_and_taken() {
+    if std::env::var_os(CHILD).is_none() {
+        return again_with_a_small_limit(
+            "a_key_that_could_not_be_locked_is_asked_for_again_and_taken",
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("service.socket");
+    let mut agent = PretendedAgent::new(&socket);
+    let (cold, network) = (ColdSignKey::generate().unwrap(), Network::MAINNET);
+    let key = SignKey::generate().unwrap();
+    let period = network.period_at(UnixTime::now());
+    let opcert = cold.issue(&key.verification_key(), 0, period).unwrap();
+    let options = HotKeyOptions::new(&socket, network, cold.verification_key());
+    let (hot_key, receiving) = HotKey::new(options).unwrap();
+    receiving.on_thread().unwrap();
+    agent.accept();
+    // What is left is enough for a message, and not for the stack on which a key is checked.
+    let mut held: Vec<_> = std::iter::from_fn(|| LockedBytes::<608>::zeroed().ok()).collect();
+    held.truncate(held.len() - 2);
+    for attempt in 0..3 {
+        assert_eq!(agent.send(&key, &opcert), ServiceResult::Unknown);
+        // It is not sent the key again on this connection.
+        let patience = Some(std::time::Duration::from_secs(30));
+        agent.node().set_read_timeout(patience).unwrap();
+        assert_eq!(agent.node().read(&mut [0]).unwrap(), 0, "{attempt}");
+        agent.accept();
+    }
+    drop(held);
+    assert_eq!(agent.send(&key, &opcert), ServiceResult::Ok);
+    assert_eq!(hot_key.sign(period, b"message").unwrap().opcert, opcert);
+    // This connection stands.
+    assert_eq!(agent.send_drop(), ServiceResult::Ok);
 }

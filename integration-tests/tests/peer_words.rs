@@ -4,12 +4,16 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use integration_tests::pool::{Agent, Pool, TestNetwork, until};
-use integration_tests::scripted_peer::{ScriptedPeer, key_message};
+use integration_tests::scripted_peer::{ScriptedPeer, drop_message, key_message, offer};
 use kes_wire::cold::ColdSignKey;
 use kes_wire::envelope;
 use kes_wire::genesis::{self, Network, ShelleyStart};
+use kes_wire::net::{ServiceClient, ServiceClientError};
 use kes_wire::opcert::OpCert;
 use kes_wire::period::{Evolution, KesPeriod};
+use kes_wire::protocol::service::{ServiceMessage, ServiceResult};
+use kes_wire::protocol::stamp::Stamp;
+use kes_wire::protocol::version::SERVICE_1_0;
 use kes_wire::sum6kes::SignKey;
 use kes_wire::unix_time::UnixTime;
 
@@ -196,4 +200,75 @@ fn a_key_dated_ahead_is_taken_when_its_stamp_is_near() {
         let (key, opcert) = certified(cold, 0, period, 0);
         (UnixTime::now().0 + 5 * MINUTE + 2_000_000, key, opcert)
     });
+}
+
+/// The deployed node takes nothing that has the stamp of what it took, over a connection.
+#[test]
+fn a_drop_that_wins_a_tie_reaches_a_node_on_its_next_connection() {
+    let scene = Scene::new(TestNetwork::default());
+    let mut peer = scene.peer.accept();
+    let (key, opcert) = certified(&scene.cold, 0, 1000, 0);
+    let stamp = UnixTime::now().0;
+    peer.send(&key_message(stamp, &key, &opcert));
+    assert_eq!(peer.answer(), OK);
+    let service = scene.pool.path("service.socket");
+    run(async {
+        let mut node = ServiceClient::connect(&service).await.unwrap();
+        let message = node.next().await.unwrap();
+        assert!(matches!(message, ServiceMessage::Key(_)));
+        node.answer(ServiceResult::Ok).await.unwrap();
+        peer.send(&drop_message(stamp));
+        assert_eq!(peer.answer(), OK);
+        let ended = node.next().await;
+        assert!(matches!(ended, Err(ServiceClientError::Closed)));
+        let mut node = ServiceClient::connect(&service).await.unwrap();
+        let ServiceMessage::Dropped { stamp: told } = node.next().await.unwrap() else {
+            panic!("a key, where it was dropped");
+        };
+        assert_eq!(told, Stamp(stamp));
+    });
+}
+
+fn run(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future);
+}
+
+#[test]
+fn a_key_without_a_stamp_is_taken_where_there_is_none_and_sent_on_stamped_0() {
+    let scene = Scene::new(TestNetwork::default());
+    let mut peer = scene
+        .peer
+        .accept_in_pieces(&offer(&[SERVICE_1_0]), usize::MAX);
+    // The message of the older versions is that of 2.0 without its head.
+    let message = |(key, opcert): &(SignKey, OpCert)| key_message(0, key, opcert)[9..].to_vec();
+    let first = certified(&scene.cold, 3, 1000, 0);
+    peer.send(&message(&first));
+    assert_eq!(peer.answer(), OK);
+    for (what, again) in [
+        ("the same", message(&first)),
+        ("a later one", message(&certified(&scene.cold, 4, 1000, 0))),
+    ] {
+        peer.send(&again);
+        assert_eq!(peer.answer(), OUTDATED, "{what}");
+    }
+    let service = scene.pool.path("service.socket");
+    run(async {
+        let mut node = ServiceClient::connect(&service).await.unwrap();
+        let ServiceMessage::Key(key) = node.next().await.unwrap() else {
+            panic!("a drop, where a key was taken");
+        };
+        assert_eq!((key.stamp, key.opcert), (Some(Stamp(0)), first.1));
+    });
+    // Nor where a drop is known: the later one was refused for what is gone now, and is come back for.
+    scene.pool.cli(&["drop-active"]).succeeded();
+    peer.until_closed();
+    let mut peer = scene
+        .peer
+        .accept_in_pieces(&offer(&[SERVICE_1_0]), usize::MAX);
+    peer.send(&message(&certified(&scene.cold, 5, 1000, 0)));
+    assert_eq!(peer.answer(), OUTDATED);
 }

@@ -101,8 +101,8 @@ fn what_is_older_is_declined_in_words_and_not_signed_with() {
     }
     // A newer stamp on an older certificate; one that has expired.
     let lower = Served::new(&cold, 21, 4, 1000, 0);
-    assert_eq!(answer(&mut on_first, &lower.bytes_2_0()), OUTDATED);
-    await_told(&node, "outdated", "of certificate number 4; 5 was taken");
+    assert_eq!(answer(&mut on_first, &lower.bytes_2_0()), INVALID);
+    await_told(&node, "declined", "of certificate number 4; 5 was taken");
     let expired = Served::new(&cold, 22, 6, 1000 - 62, 61);
     assert_eq!(answer(&mut on_first, &expired.bytes_2_0()), INVALID);
     await_told(&node, "declined", "expired");
@@ -111,8 +111,8 @@ fn what_is_older_is_declined_in_words_and_not_signed_with() {
     // On the next connection stamps are counted anew, and certificates are not.
     drop(on_first);
     let mut on_second = agent.accept();
-    assert_eq!(answer(&mut on_second, &lower.bytes_2_0()), OUTDATED);
-    await_told(&node, "outdated", "of certificate number 4; 5 was taken");
+    assert_eq!(answer(&mut on_second, &lower.bytes_2_0()), INVALID);
+    await_told(&node, "declined", "of certificate number 4; 5 was taken");
     assert_eq!(answer(&mut on_second, &held.bytes_2_0()), OK);
     await_told(&node, "key", "key received again");
     assert_eq!(next_signature(&node), signature);

@@ -356,18 +356,23 @@ impl Agent {
         }
     }
 
-    /// Carries out a command of a deployed version, with the same line in the log.
+    /// Carries out a command of a deployed version, with the same line in the log. Gives the status
+    /// at the end of its turn: others may command while this one waits for the disk.
     ///
     /// # Errors
     /// The refusal's code.
-    pub async fn carry_out_logged(&self, request: &Request, peer: Peer) -> Result<(), RefusalCode> {
+    pub async fn carry_out_logged(
+        &self,
+        request: &Request,
+        peer: Peer,
+    ) -> Result<Status, RefusalCode> {
         let turn = self.commands_turn().await;
         let mut answer = self.answer(request);
         drop(turn);
         self.settle(request, &mut answer).await;
         control::log(request, &answer, peer);
         match answer {
-            Answer::Done { .. } => Ok(()),
+            Answer::Done { status, .. } => Ok(status),
             Answer::Refused { refusal } => Err(refusal.code),
         }
     }

@@ -11,10 +11,11 @@ use kes_wire::protocol::control::deployed::{
     AgentInfo, BundleInfo, DeployedAnswer, DeployedRequest, InstalledInfo, PeerConnection, PeerInfo,
 };
 use kes_wire::protocol::control::rotation::{
-    ImportedOpCert, PeerState, PeerStatus, RefusalCode, Request,
+    ImportedOpCert, PeerState, PeerStatus, PendingStatus, RefusalCode, Request,
 };
 use kes_wire::protocol::result::ResultCode;
 use kes_wire::protocol::stamp::Stamp;
+use kes_wire::sum6kes::VerificationKey;
 use kes_wire::unix_time::UnixTime;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -59,7 +60,7 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
                 if_pending: agent.if_staged(),
             })
             .await;
-            DeployedAnswer::StagedKey(done.ok().and_then(|()| agent.pending_vkey()))
+            DeployedAnswer::StagedKey(done.ok().and_then(|status| staged(&status.pending)))
         }
         DeployedRequest::QueryStagedKey => {
             let (pid, uid, command) = (peer.pid, peer.uid, "export-verkey");
@@ -82,12 +83,12 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
                 allow_lower_counter: false,
             })
             .await;
-            DeployedAnswer::Result(done.map_or_else(|code| nearest(&code), |()| ResultCode::Ok))
+            DeployedAnswer::Result(done.map_or_else(|code| nearest(&code), |_| ResultCode::Ok))
         }
         DeployedRequest::DropKey => {
             let code = match ours(Request::DropActive {}).await {
                 // Deployed clients expect a drop of nothing to succeed.
-                Ok(()) | Err(RefusalCode::NothingActive) => ResultCode::Ok,
+                Ok(_) | Err(RefusalCode::NothingActive) => ResultCode::Ok,
                 Err(code) => nearest(&code),
             };
             DeployedAnswer::Result(code)
@@ -97,6 +98,15 @@ async fn carry_out(agent: &Agent, request: DeployedRequest, peer: Peer) -> Deplo
             tracing::debug!(pid, uid, command, "command carried out");
             DeployedAnswer::Info(Box::new(info(agent)))
         }
+    }
+}
+
+fn staged(pending: &PendingStatus) -> Option<VerificationKey> {
+    match pending {
+        PendingStatus::Empty {} => None,
+        PendingStatus::Key { vkey }
+        | PendingStatus::Certified { vkey, .. }
+        | PendingStatus::Scheduled { vkey, .. } => Some(*vkey),
     }
 }
 

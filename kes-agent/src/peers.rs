@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kes_wire::net::{ServiceClient, ServiceClientError};
-use kes_wire::protocol::control::rotation::{Note, PeerState, PeerStatus};
+use kes_wire::protocol::control::rotation::{Note, PeerState, PeerStatus, Status};
 use kes_wire::protocol::service::{ServiceMessage, ServiceResult};
 use kes_wire::protocol::stamp::Stamp;
 use kes_wire::unix_time::UnixTime;
@@ -57,19 +57,35 @@ impl Peers {
         self.followed.is_empty()
     }
 
-    /// The peers as they are shown, with a hint in words beside what an operator could worry about.
+    /// The peers as they are shown, as many as an answer has room for, with a hint in words beside
+    /// what an operator could worry about.
     #[must_use]
     pub fn list(&self, state: &State) -> Vec<PeerStatus> {
         let show = |(address, peer): (&PathBuf, &Peer)| PeerStatus {
-            address: address.display().to_string(),
+            address: shown(address),
             state: peer.state.clone(),
             since: peer.since,
             last_key_at: peer.last_key_at,
             last_answer: peer.last_answer.clone(),
             hint: peer.hint(state),
         };
-        self.followed.iter().map(show).collect()
+        let listed = self.followed.iter().take(Status::MOST_PEERS);
+        listed.map(show).collect()
     }
+}
+
+/// Bytes of the longest path that a socket can have.
+const MOST_ADDRESS_BYTES: usize = 107;
+
+/// An address as it is shown: one that is too long for a socket, and so is never connected to, is
+/// cut short.
+fn shown(address: &Path) -> String {
+    let whole = address.display().to_string();
+    if whole.len() <= MOST_ADDRESS_BYTES {
+        return whole;
+    }
+    let cut = whole.floor_char_boundary(MOST_ADDRESS_BYTES);
+    format!("{}...", &whole[..cut])
 }
 
 impl Peer {
@@ -309,6 +325,7 @@ impl Delays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Declined;
 
     #[test]
     fn delays_grow_within_their_bounds() {
@@ -319,6 +336,47 @@ mod tests {
                 let delay = delays.next();
                 assert!(delay <= most && delay >= most / 2, "{delay:?} of {most:?}");
                 most = (most * 2).min(LONGEST_DELAY);
+            }
+        }
+    }
+
+    /// What an answer's frame has room for is tried with these bounds, in kes-wire's rotation.rs.
+    #[test]
+    fn words_of_a_peer_are_bounded() {
+        let peers = RefCell::new(Peers::default());
+        let names: Vec<_> = (0..100)
+            .map(|n| PathBuf::from(format!("/{n:03}{}", "\u{e9}".repeat(200))))
+            .collect();
+        let entries: Vec<_> = names
+            .iter()
+            .map(|name| Entry::enter(&peers, name))
+            .collect();
+        let (theirs, ours) = (Stamp(u64::MAX), Stamp(u64::MAX));
+        let longest = Declined::EachRefuses {
+            their_counter: u64::MAX,
+            our_counter: u64::MAX,
+            theirs,
+            ours,
+        };
+        for entry in &entries {
+            let heard = Heard {
+                result: ServiceResult::KeyOutdated,
+                name: "each-refuses",
+                sentence: longest.to_string(),
+                awaits: None,
+                held: None,
+            };
+            entry.answered(&heard, true);
+        }
+        let listed = peers.borrow().list(&State::new());
+        assert_eq!(listed.len(), Status::MOST_PEERS);
+        for peer in listed {
+            assert!(peer.address.len() <= 120, "{}", peer.address);
+            assert!(peer.address.ends_with("..."), "{}", peer.address);
+            let hint = peer.hint.unwrap();
+            assert_eq!(hint.code, "each-refuses");
+            for note in [hint, peer.last_answer.unwrap()] {
+                assert!(note.sentence.len() <= 450, "{}", note.sentence);
             }
         }
     }

@@ -44,8 +44,8 @@ pub enum Ending {
     /// The node spoke without having been asked.
     #[error("the node sent bytes that answer nothing")]
     Unasked,
-    /// There is a newer state, and the node's version takes one a connection.
-    #[error("there is news, which this protocol version takes only at a new connection")]
+    /// There is a newer state, which the node would not take on this connection.
+    #[error("there is news, which the node takes only at a new connection")]
     Outgrown,
     /// The socket failed.
     #[error("the connection failed: {0}")]
@@ -74,6 +74,7 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
     loop {
         announcements.mark_unchanged();
         if node.awaiting.is_none() {
+            node.refuse_unasked()?;
             node.send_newest(&agent)?;
         }
         let waiting_for_answer = node.awaiting;
@@ -91,7 +92,7 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
 
 /// Why the newest state was not sent.
 enum Failed {
-    /// The node's version takes one state a connection.
+    /// The node would not take it on this connection.
     Outgrown,
     Send(SendError),
 }
@@ -127,6 +128,8 @@ impl Node {
             match self.newest_sent {
                 Some(sent) if this <= sent => return Ok(None),
                 Some(_) if !self.version.takes_further_states() => return Err(Failed::Outgrown),
+                // A drop that wins a tie. A client discards what has the stamp of what it took.
+                Some((sent, _)) if sent == stamp => return Err(Failed::Outgrown),
                 Some(_) | None => {}
             }
             match newest {
@@ -157,19 +160,28 @@ impl Node {
         Ok(())
     }
 
+    /// What a node has said before it is asked must not pass for the answer to what is sent next.
+    fn refuse_unasked(&self) -> Result<(), Ending> {
+        match self.stream.try_read(&mut [0]) {
+            Ok(0) => Err(Ending::Closed),
+            Ok(_) => Err(Ending::Unasked),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Waits for the node's answer. May be abandoned at any moment: what has arrived stays in the
     /// decoder.
     async fn read_answer(&mut self) -> Result<ServiceResult, Ending> {
         loop {
             match net::read_some(&self.stream, self.answer.wants()).await? {
                 0 => return Err(Ending::Closed),
+                _ if self.awaiting.is_none() => return Err(Ending::Unasked),
                 read => {
                     let Ok(Some(answer)) = self.answer.advance(read) else {
                         continue;
                     };
-                    if self.awaiting.take().is_none() {
-                        return Err(Ending::Unasked);
-                    }
+                    self.awaiting = None;
                     self.entry.answered(answer);
                     return Ok(answer);
                 }

@@ -417,9 +417,7 @@ impl Vault {
                         evolution,
                     }
                 }
-                Err(DamagedKey::Lock(error)) => {
-                    return self.not_heard(ServiceResult::Unknown, "no-locked-memory", &error);
-                }
+                Err(DamagedKey::Lock(error)) => return self.no_memory(&error),
                 Err(damaged) => {
                     return self.not_heard(ServiceResult::InvalidOpCert, "damaged", &damaged);
                 }
@@ -438,8 +436,14 @@ impl Vault {
             }
         };
         let answer = outcome.answer;
-        if let Err(refusal) = self.carry_out(outcome) {
-            return self.not_heard(ServiceResult::Unknown, "internal", &refusal.sentence);
+        match self.carry_out(outcome) {
+            Ok(_) => {}
+            Err(refusal) if refusal.code == RefusalCode::NoLockedMemory => {
+                return self.no_memory(&refusal.sentence);
+            }
+            Err(refusal) => {
+                return self.not_heard(ServiceResult::Unknown, "internal", &refusal.sentence);
+            }
         }
         let Some(answer) = answer else {
             return self.not_heard(ServiceResult::Unknown, "internal", &"no answer");
@@ -463,6 +467,14 @@ impl Vault {
             sentence,
             awaits: answer.awaits(),
             held: self.state.active.stamp(),
+        }
+    }
+
+    /// There may be memory for it later; the peer sends it again on another connection alone.
+    fn no_memory(&self, reason: &dyn std::fmt::Display) -> Heard {
+        Heard {
+            awaits: Some(Awaits::Memory),
+            ..self.not_heard(ServiceResult::Unknown, "no-locked-memory", reason)
         }
     }
 
@@ -513,11 +525,11 @@ impl Vault {
 
 fn failed(error: &EffectError) -> Refusal {
     let (code, next_step) = match error {
-        EffectError::Lock(_) => (
+        EffectError::Lock(_) | EffectError::Evolve(EvolveError::Lock(_)) => (
             RefusalCode::NoLockedMemory,
             "raise the limit for locked memory and try again",
         ),
-        EffectError::Evolve(_)
+        EffectError::Evolve(EvolveError::Past { .. } | EvolveError::Spent(_))
         | EffectError::NoSuchKey
         | EffectError::NoCell
         | EffectError::Record(_) => (

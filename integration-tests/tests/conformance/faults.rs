@@ -96,8 +96,18 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
     ("SVC-3", Later(Vec::clear)),
     ("SVC-5", Message(|bytes| bytes.extend(bytes.clone()))),
     ("SVC-6", ServesTheFirst),
+    ("SVC-6", KeepsOpen),
+    ("SVC-6", Message(|bytes| bytes.extend(bytes.clone()))),
     ("SVC-7", WaitsForRoom),
     ("SVC-9", KeepsOpen),
+    (
+        "SVC-9",
+        Told(|_, bytes| {
+            if bytes.len() < 4 {
+                bytes.clear()
+            }
+        }),
+    ),
     ("SVC-10", Message(|bytes| flip(bytes, 620))),
     ("SVC-10", ServesAnyCertificate),
     (

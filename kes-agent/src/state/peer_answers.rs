@@ -134,6 +134,8 @@ pub enum Awaits {
     Change(Stamp),
     /// A time that is trusted: what has expired by one that is not may not have.
     TrustedTime,
+    /// Memory that can be locked: only another attempt tells whether there is any.
+    Memory,
 }
 
 impl Awaits {
@@ -148,6 +150,7 @@ impl Awaits {
                 active.stamp() != Some(stamp) || matches!(active, Active::Dropped { .. })
             }
             Self::TrustedTime => now.is_trusted,
+            Self::Memory => true,
         }
     }
 }

@@ -143,13 +143,13 @@ impl State {
     /// An agent that has lost its key but knows how far it had come takes no key of before that
     /// with a lower counter: the chain would not take its blocks.
     fn check_known(&self, theirs: Stamp, opcert: &OpCert) -> Result<(), Declined> {
+        // One that came without a stamp is of before everything.
+        let is_of_before = theirs < self.newest_stamp || theirs == Stamp::default();
         match self.high_water_mark {
-            Some(mark) if opcert.counter < mark && theirs < self.newest_stamp => {
-                Err(Declined::BelowMark {
-                    their_counter: opcert.counter,
-                    mark,
-                })
-            }
+            Some(mark) if opcert.counter < mark && is_of_before => Err(Declined::BelowMark {
+                their_counter: opcert.counter,
+                mark,
+            }),
             Some(_) | None => Ok(()),
         }
     }
@@ -242,6 +242,8 @@ fn check_future(now: Now, stamp: Stamp) -> Result<(), Declined> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{bundle, now, opcert, pendings, rules, vkey};
+    use kes_wire::protocol::service::ServiceResult;
+
     use super::super::{Awaits, Input};
     use super::*;
 
@@ -434,6 +436,15 @@ mod tests {
             ("another, of before, lower", other(800, 4), "below-mark"),
             ("the very one that was active", other(900, 5), "taken"),
             ("another, of before, not lower", other(800, 5), "taken"),
+            // It may be the key that had the newest stamp: the mark stays where it is when a newer
+            // key with a lower counter comes from a peer.
+            ("one of the newest stamp, lower", other(900, 4), "taken"),
+            ("word of a drop as new as that", drop(900), "taken"),
+            (
+                "without a stamp, after a drop",
+                other(0, 9),
+                "dropped-since",
+            ),
             (
                 "a newer one, lower: after a drop elsewhere",
                 other(901, 4),
@@ -460,6 +471,38 @@ mod tests {
             restarted.active, active,
             "a drop that was the last word stays"
         );
+    }
+
+    #[test]
+    fn a_key_without_a_stamp_comes_into_an_empty_slot_alone() {
+        // It counts as stamped 0, and so may what is known.
+        let before = |mark, newest| State::from_marks(mark, Stamp(newest), None);
+        for (case, before, counter, expected) in [
+            ("nothing is known", State::new(), 0, "taken"),
+            ("the mark", before(Some(5), 900), 5, "taken"),
+            ("below it", before(Some(5), 900), 4, "below-mark"),
+            (
+                "below one that had none either",
+                before(Some(5), 0),
+                4,
+                "below-mark",
+            ),
+        ] {
+            let outcome = before.apply(&rules(), now(1_000, 103), &key(0, counter, 100, 3));
+            let outcome = outcome.unwrap();
+            assert_eq!(outcome.answer.unwrap().name(), expected, "{case}");
+            let taken = expected == "taken";
+            let stamp = outcome.state.active.stamp();
+            assert_eq!(stamp, taken.then_some(Stamp(0)), "{case}");
+        }
+        for (case, active) in [
+            ("a key", bundle(2, 5, 60, 43)),
+            ("an expired one", expired()),
+            ("a drop", dropped()),
+        ] {
+            let answer = hear(active, key(0, 9, 100, 3)).answer.unwrap();
+            assert_eq!(answer.result(), ServiceResult::KeyOutdated, "{case}");
+        }
     }
 
     #[test]

@@ -290,8 +290,8 @@ impl Node {
                 "key declined: it is older, of certificate number {counter}; {newest} was taken \
                  before"
             );
-            diary.tell("outdated", &sentence)?;
-            return Ok(ServiceResult::KeyOutdated);
+            diary.tell("declined", &sentence)?;
+            return Ok(ServiceResult::InvalidOpCert);
         }
         let what = match &self.held {
             Some(held) if held.opcert == new.opcert => "received again:",

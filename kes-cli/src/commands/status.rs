@@ -316,7 +316,7 @@ fn describe_node(node: &NodeStatus, status: &Status) -> String {
         NodeState::Awaiting => "sent the newest state, answer awaited",
         NodeState::Confirmed => "has confirmed the newest state",
         NodeState::HasItAlready => "has the newest state, or a newer one",
-        NodeState::Declined => "DECLINED the newest state",
+        NodeState::Declined => "DECLINED the newest state: its log says why",
     };
     format!(
         "          pid {pid}, user {}, connected {}: {state}",

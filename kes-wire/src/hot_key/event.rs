@@ -242,7 +242,7 @@ pub enum Decline {
     /// Its certificate's number is lower than that of the newest key accepted.
     #[error(
         "its certificate has number {received}, lower than {held}, which was accepted before: \
-         drop the active key at the agent first if that is meant"
+         restart this node if the lower number is meant; it was not told of a drop before"
     )]
     LowerCounter {
         /// The number of the key that came.

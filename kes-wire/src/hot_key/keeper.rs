@@ -38,6 +38,8 @@ pub(super) struct Keeper {
     newest: Option<OpCert>,
     /// The last stamp on this connection.
     last_stamp: Option<Stamp>,
+    /// What the last message on this connection, a key that was refused, waits for.
+    awaits: Option<Awaits>,
     /// What the events have told of.
     told: Option<Told>,
     told_state: Option<ForgingState>,
@@ -51,6 +53,16 @@ struct Made {
     signing: Option<Weak<Signing>>,
     /// Nobody had it any more when it was looked at last.
     is_over: bool,
+}
+
+/// What is in the way of a key that is right but for the state of this node. The agent does not send
+/// it again on the connection.
+#[derive(Clone, Copy)]
+enum Awaits {
+    /// Memory that can be locked.
+    Memory,
+    /// A clock before this period: by the present one, which may be wrong, the key has expired.
+    ClockBefore(KesPeriod),
 }
 
 /// A key that stages are made of.
@@ -84,6 +96,7 @@ impl Keeper {
             made: Vec::new(),
             newest: None,
             last_stamp: None,
+            awaits: None,
             told: None,
             told_state: None,
         })
@@ -99,6 +112,7 @@ impl Keeper {
 
     /// The connection has ended. The key is kept.
     pub(super) fn disconnected(&mut self, event: Event) {
+        self.awaits = None;
         self.shared.is_connected.store(false, Ordering::Relaxed);
         self.shared.tell(event);
         self.tell_state();
@@ -106,6 +120,21 @@ impl Keeper {
 
     pub(super) fn tell(&self, event: Event) {
         self.shared.tell(event);
+    }
+
+    /// Whether a key that was refused on this connection may be taken now, so that it is worth
+    /// another connection.
+    pub(super) fn is_to_ask_again(&self, now: UnixTime) -> bool {
+        match self.awaits {
+            Some(Awaits::Memory) => true,
+            Some(Awaits::ClockBefore(expiry)) => self.network().period_at(now) < expiry,
+            None => false,
+        }
+    }
+
+    /// Whether a key was refused on this connection for want of memory.
+    pub(super) fn lacks_memory(&self) -> bool {
+        matches!(self.awaits, Some(Awaits::Memory))
     }
 
     /// Takes or refuses what the agent sent, and gives the answer to it.
@@ -121,6 +150,7 @@ impl Keeper {
             return ServiceResult::KeyOutdated;
         }
         self.last_stamp = stamp;
+        self.awaits = None;
         match message {
             ServiceMessage::Dropped { .. } => {
                 self.let_everything_go(Absence::Dropped);
@@ -155,17 +185,23 @@ impl Keeper {
                 ServiceResult::Ok
             }
             Err(Decline::Damaged(DamagedKey::Lock(reason))) => {
+                self.awaits = Some(Awaits::Memory);
                 self.shared.tell(Event::CannotLock { reason });
                 ServiceResult::Unknown
             }
             Err(reason) => {
+                if let Decline::Spent(OutOfPeriod::Expired { expiry, period }) = reason
+                    && period >= expiry
+                {
+                    self.awaits = Some(Awaits::ClockBefore(expiry));
+                }
                 let result = match reason {
-                    Decline::NotNewer { .. } | Decline::LowerCounter { .. } => {
-                        ServiceResult::KeyOutdated
-                    }
-                    Decline::NotOfThisPool | Decline::Spent(_) | Decline::Damaged(_) => {
-                        ServiceResult::InvalidOpCert
-                    }
+                    Decline::NotNewer { .. } => ServiceResult::KeyOutdated,
+                    // An agent that is told 1 shows that this node has the newest key.
+                    Decline::LowerCounter { .. }
+                    | Decline::NotOfThisPool
+                    | Decline::Spent(_)
+                    | Decline::Damaged(_) => ServiceResult::InvalidOpCert,
                 };
                 self.decline(reason);
                 result

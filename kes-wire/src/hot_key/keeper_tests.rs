@@ -86,6 +86,10 @@ impl Bench {
         self.receiving.keeper.receive(message, now)
     }
 
+    fn asks_again(&self, now: UnixTime) -> bool {
+        self.receiving.keeper.is_to_ask_again(now)
+    }
+
     pub(super) fn settle(&mut self, now: UnixTime) {
         self.receiving.keeper.settle(now);
     }
@@ -369,12 +373,13 @@ fn counters_may_not_go_down_but_after_a_drop() {
     let (seven, again, six) = (bench.key(7, 100), bench.key(7, 100), bench.key(6, 100));
     bench.send(&seven, at(100, 1));
     assert_eq!(bench.send(&again, at(100, 2)), Answer::Ok, "equal is fine");
-    assert_eq!(bench.send(&six, at(100, 3)), Answer::KeyOutdated);
+    assert_eq!(bench.send(&six, at(100, 3)), Answer::InvalidOpCert);
     let lower = Decline::LowerCounter {
         received: 6,
         held: 7,
     };
     assert_eq!(bench.declined(), lower);
+    assert!(lower.to_string().contains("restart this node"), "{lower}");
     assert_eq!(
         bench.sign(100).unwrap().0,
         again.opcert,
@@ -418,6 +423,27 @@ fn a_key_evolved_past_the_ledgers_limit_is_spent() {
     key.key.evolve_to(Evolution(10)).unwrap();
     assert_eq!(bench.send(&key, at(100, 0)), Answer::InvalidOpCert);
     assert!(matches!(bench.declined(), Decline::Spent(_)));
+    assert!(!bench.asks_again(at(100, 1)), "it is so by any clock");
+}
+
+#[test]
+fn a_key_that_has_expired_by_a_wrong_clock_alone_is_asked_for_again() {
+    let mut bench = Bench::new();
+    let key = bench.key(0, 38);
+    assert_eq!(bench.send(&key, at(100, 0)), Answer::InvalidOpCert);
+    assert!(!bench.asks_again(at(100, 1)) && !bench.asks_again(at(500, 0)));
+    assert!(bench.asks_again(at(99, 999)), "the clock was set back");
+    // What comes after it is what counts.
+    let foreign = Bench::new().key(0, 100);
+    assert_eq!(bench.send(&foreign, at(100, 2)), Answer::InvalidOpCert);
+    assert!(!bench.asks_again(at(99, 999)));
+    // And on the next connection the agent begins anew.
+    assert_eq!(bench.send(&key, at(100, 3)), Answer::InvalidOpCert);
+    bench.receiving.keeper.disconnected(Event::Stopped);
+    assert!(!bench.asks_again(at(99, 999)));
+    bench.receiving.keeper.connected(Event::Stopped);
+    assert_eq!(bench.send(&key, at(99, 999)), Answer::Ok);
+    assert_eq!(bench.sign(99), Ok((key.opcert, Evolution(61))));
 }
 
 #[test]

@@ -79,6 +79,13 @@ impl Receiving {
         Duration::from_micros(until.0.saturating_sub(now.0)).min(self.longest_wait)
     }
 
+    /// Why the connection is to be ended, where it is: the agent sends a key again on the next one
+    /// alone.
+    pub(super) fn asks_again(&self) -> Option<String> {
+        let is_to = self.keeper.is_to_ask_again((self.clock)());
+        is_to.then(|| "asking again for the key that could not be taken".to_owned())
+    }
+
     pub(super) fn now(&self) -> UnixTime {
         (self.clock)()
     }
@@ -96,10 +103,12 @@ impl Receiving {
     }
 
     /// A connection is over: how long to wait before the next attempt. Only one that was of use
-    /// begins the delays anew, so that an agent that closes at once is not asked all the time.
+    /// begins the delays anew, so that an agent that closes at once, or a key for which there is no
+    /// memory, is not asked for all the time.
     pub(super) fn over(&mut self, session: &Session, reason: String) -> Duration {
+        let was_of_use = session.has_served() && !self.keeper.lacks_memory();
         self.keeper.disconnected(session.ended(reason));
-        if session.has_served() {
+        if was_of_use {
             self.delays.reset();
         }
         self.delays.next()

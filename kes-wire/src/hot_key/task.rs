@@ -64,6 +64,9 @@ impl Task {
         let deadline = Instant::now() + HANDSHAKE_DEADLINE;
         loop {
             let wait = self.receiving.settle();
+            if let Some(reason) = self.receiving.asks_again() {
+                return Ok(reason);
+            }
             if !session.is_settled() && Instant::now() > deadline {
                 return Ok(TOO_SLOW.to_owned());
             }

@@ -53,6 +53,9 @@ impl Receiving {
         let deadline = Instant::now() + HANDSHAKE_DEADLINE;
         loop {
             let wait = self.settle();
+            if let Some(reason) = self.asks_again() {
+                return Ok(reason);
+            }
             if !session.is_settled() && Instant::now() > deadline {
                 return Ok(TOO_SLOW.to_owned());
             }

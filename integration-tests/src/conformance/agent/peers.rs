@@ -235,7 +235,7 @@ fn drops(scene: &Scene) -> Found {
 }
 
 /// Who connects is served no key. Whether it is told of the drop is the check of TOMB-1.
-fn is_dropped(scene: &Scene, stamp: u64) -> Found {
+pub(super) fn is_dropped(scene: &Scene, stamp: u64) -> Found {
     if scene.service("Service:2.0")?.is_quiet(QUIET).is_ok() {
         return Ok(());
     }

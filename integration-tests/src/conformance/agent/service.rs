@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 
 use super::operator::Operator;
+use super::peers::is_dropped;
 use super::{Scene, take};
 use crate::conformance::keys::{Certificate, KEY_2_0, Message, Served};
 use crate::conformance::wire::{PATIENCE, QUIET, Wire};
@@ -28,8 +29,10 @@ pub(super) fn checks() -> Vec<Check<Scene>> {
         },
         Check {
             id: "SVC-6",
-            what: "of two installs during a wait for an answer the second alone is sent",
-            run: newest_alone,
+            what: "of two installs during a wait for an answer the second alone is sent; what was \
+                   refused is not sent again; a drop that wins a tie ends the connection (with \
+                   --peer-socket)",
+            run: newest,
         },
         Check {
             id: "SVC-7",
@@ -38,7 +41,7 @@ pub(super) fn checks() -> Vec<Check<Scene>> {
         },
         Check {
             id: "SVC-9",
-            what: "a client that answers what was not asked is let go",
+            what: "a client that says 1, 3, 4 or 8 bytes that were not asked for is let go",
             run: unasked,
         },
         Check {
@@ -114,6 +117,40 @@ fn one_at_a_time(scene: &Scene) -> Found {
     wire.is_quiet(QUIET)
 }
 
+fn newest(scene: &Scene) -> Found {
+    newest_alone(scene)?;
+    once(scene)?;
+    match scene.peer_socket() {
+        Ok(_) => tied_drop(scene),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whatever the answer.
+fn once(scene: &Scene) -> Found {
+    for answer in [1, 2, 65_535u32] {
+        let (wire, _) = scene.served()?;
+        wire.send(&answer.to_be_bytes())?;
+        wire.is_quiet(QUIET)?;
+    }
+    Ok(())
+}
+
+/// Who has the key would discard its drop, since the stamp is the same (CLI-3).
+fn tied_drop(scene: &Scene) -> Found {
+    scene.as_peer(|peer| {
+        let held = peer.holds_a_key()?;
+        let node = scene.service("Service:2.0")?;
+        await_key(&node, &held.certificate)?;
+        take(&node)?;
+        let answer = peer.says_drop(held.stamp)?;
+        hold(answer == 0, format!("a tied drop has the answer {answer}"))?;
+        let said = node.until_closed(PATIENCE)?;
+        hold(said.is_empty(), "a drop that the client would discard")?;
+        is_dropped(scene, held.stamp)
+    })
+}
+
 fn newest_alone(scene: &Scene) -> Found {
     scene.cold()?;
     let (wire, _) = scene.served()?;
@@ -166,11 +203,16 @@ fn never_reads(scene: &Scene) -> Found {
 }
 
 fn unasked(scene: &Scene) -> Found {
-    let (wire, _) = scene.served()?;
-    take(&wire)?;
-    wire.offer_bytes(&[0; 4]);
-    let said = wire.until_closed(PATIENCE)?;
-    hold(said.is_empty(), "bytes before the connection was closed")
+    for count in [1, 3, 4, 8] {
+        let (wire, _) = scene.served()?;
+        take(&wire)?;
+        // Apart from the answer, for an agent that reads them at once.
+        wire.is_quiet(QUIET)?;
+        wire.offer_bytes(&vec![0; count]);
+        let said = wire.until_closed(PATIENCE)?;
+        hold(said.is_empty(), "bytes before the connection was closed")?;
+    }
+    Ok(())
 }
 
 fn present_evolution(scene: &Scene) -> Found {

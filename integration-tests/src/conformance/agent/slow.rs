@@ -6,7 +6,7 @@ use super::Scene;
 use super::operator::ROTATION;
 use crate::conformance::rotation::{frame, plain};
 use crate::conformance::wire::Wire;
-use crate::conformance::{Check, Found, does_not_apply, hold};
+use crate::conformance::{Check, Finding, Found, does_not_apply, hold};
 
 /// How much later than its deadline an agent on a busy machine may act.
 const SLACK: Duration = Duration::from_secs(3);
@@ -25,7 +25,8 @@ pub(super) fn checks() -> Vec<Check<Scene>> {
         },
         Check {
             id: "ROT-9",
-            what: "silence ends a connection after 30 seconds, an unread answer after 10",
+            what: "silence ends a connection after 30 seconds, an unread answer after 10; over \
+                   Control:3.0 too (DEP-7)",
             run: silence,
         },
     ]
@@ -67,17 +68,45 @@ fn unanswered(scene: &Scene) -> Found {
     closes_after(&wire, 30)
 }
 
+/// Connections of one control version on which too little is said or read.
+struct Silent {
+    silent: Wire,
+    partial: Wire,
+    deaf: Wire,
+    /// The request that is sent on the last.
+    status: Vec<u8>,
+}
+
+impl Silent {
+    fn open(scene: &Scene, version: &str, status: Vec<u8>) -> Found<Self> {
+        let partial = scene.control(version)?;
+        partial.send(&status[..1])?;
+        Ok(Self {
+            silent: scene.control(version)?,
+            partial,
+            deaf: scene.control(version)?,
+            status,
+        })
+    }
+}
+
 fn silence(scene: &Scene) -> Found {
     is_wanted(scene)?;
-    let (silent, partial) = (scene.control(ROTATION)?, scene.control(ROTATION)?);
-    partial.send(&[0, 0])?;
-    let deaf = scene.control(ROTATION)?;
+    let mut all = vec![Silent::open(scene, ROTATION, frame(&plain(4)))?];
+    match Silent::open(scene, "Control:3.0", vec![0, 4]) {
+        Ok(deployed) => all.push(deployed),
+        Err(Finding::DoesNotApply(_)) => {}
+        Err(broken) => return Err(broken),
+    }
     let ended = std::thread::scope(|scope| {
-        let waits = [&silent, &partial].map(|wire| scope.spawn(|| closes_after(wire, 30)));
-        let fills = scope.spawn(|| is_cut_off(&deaf));
+        let mut waits = Vec::new();
+        for wires in &all {
+            let mute = [&wires.silent, &wires.partial];
+            waits.extend(mute.map(|wire| scope.spawn(|| closes_after(wire, 30))));
+            waits.push(scope.spawn(|| is_cut_off(&wires.deaf, &wires.status)));
+        }
         waits
             .into_iter()
-            .chain([fills])
             .map(|wait| wait.join().expect("no check panics"))
             .collect::<Vec<_>>()
     });
@@ -85,7 +114,7 @@ fn silence(scene: &Scene) -> Found {
 }
 
 /// Asks without ever reading an answer, until the agent closes.
-fn is_cut_off(wire: &Wire) -> Found {
-    let statuses = frame(&plain(4)).repeat(1000);
+fn is_cut_off(wire: &Wire, status: &[u8]) -> Found {
+    let statuses = status.repeat(10_000);
     wire.fill(&statuses, Duration::from_secs(10) + SLACK)
 }

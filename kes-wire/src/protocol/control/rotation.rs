@@ -455,13 +455,28 @@ mod tests {
     }
 
     #[test]
-    fn a_status_with_the_most_nodes_fits_a_frame() {
+    fn a_status_with_the_most_nodes_and_peers_fits_a_frame() {
         let mut full = status(
             PendingStatus::Empty {},
             ActiveStatus::Empty {},
             PeerState::Up {},
         );
         full.nodes = vec![full.nodes[0].clone(); Status::MOST_NODES];
+        // More than an agent says of one (`words_of_a_peer_are_bounded`, in its peers.rs).
+        let words = |count: usize| "w".repeat(count);
+        let note = Some(Note {
+            code: words(30),
+            sentence: words(450),
+        });
+        let peer = PeerStatus {
+            address: words(120),
+            state: PeerState::Down { why: words(250) },
+            since: full.now,
+            last_key_at: Some(full.now),
+            last_answer: note.clone(),
+            hint: note,
+        };
+        full.peers = vec![peer; Status::MOST_PEERS];
         frame(&Answer::Done {
             changed: false,
             notes: Vec::new(),

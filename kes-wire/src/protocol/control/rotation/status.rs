@@ -60,7 +60,7 @@ pub struct Status {
     #[n(14)]
     #[cbor(default)]
     pub warnings: Vec<Note>,
-    /// The peer agents that this one follows, by address.
+    /// The peer agents that this one follows, at most [`Status::MOST_PEERS`] of them, by address.
     #[n(15)]
     #[cbor(default)]
     pub peers: Vec<PeerStatus>,
@@ -72,6 +72,8 @@ pub struct Status {
 impl Status {
     /// How many connected nodes are listed at the most, so that an answer stays within a frame.
     pub const MOST_NODES: usize = 200;
+    /// How many peers are listed at the most, for the same reason.
+    pub const MOST_PEERS: usize = 32;
 }
 
 /// The parameters of the network that decide periods.
