@@ -16,7 +16,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 unexport SOURCE_DATE_EPOCH
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs test-ansible soak headers model fuzz faults conformance demo bench man dist reproducible test-packages test-systemd test-newcomer install clean
+.PHONY: help build check test test-programs test-ansible soak headers model fuzz sanitize faults conformance demo bench man dist reproducible test-packages test-systemd test-newcomer install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,6 +66,9 @@ conformance: test-programs ## Try the specification's requirements on our agent,
 model: ## Check every interleaving of the hot key, and every state of agents and operators, within wide bounds
 	KES_MODEL=whole $(CARGO) test --locked -p kes-wire --lib -- hot_key::model --nocapture
 	KES_MODEL=whole $(CARGO) test --locked --release -p integration-tests --test agents_model -- --nocapture --test-threads=1
+
+sanitize: ## The unsafe module and its users under AddressSanitizer, leaks under valgrind
+	CARGO='$(CARGO)' sh integration-tests/sanitize.sh
 
 faults: test-programs ## Make every system call of the agent fail in turn (root, strace; KES_FAULTS_PATHS, KES_FAULTS_CALLS)
 	$(CARGO) test --locked -p integration-tests --test failing_calls -- --ignored --nocapture

@@ -490,6 +490,24 @@ fn an_activation_vouches_for_the_clock_where_nothing_else_does() {
 }
 
 #[test]
+fn the_period_to_use_is_doubted_while_nothing_vouches_for_the_clock() {
+    let turned = Turned::new(false);
+    let _agent = turned.agent();
+    let doubts = |command: &str| {
+        let more = ["--kes-verification-key-file", "kes.vkey", "--force"];
+        let done = turned.pool.cli(&[&[command], &more[..]].concat());
+        let notes = done.succeeded()["notes"].as_array().unwrap().clone();
+        notes
+            .iter()
+            .any(|note| note["code"] == "period-unconfirmed")
+    };
+    assert!(doubts("keygen"));
+    assert!(doubts("export-verkey"));
+    turned.pool.cli(&["confirm-clock"]).succeeded();
+    assert!(!doubts("export-verkey"));
+}
+
+#[test]
 fn an_evolution_is_not_told_to_nodes() {
     let turned = Turned::new(true);
     let _agent = turned.agent();

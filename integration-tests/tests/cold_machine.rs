@@ -117,3 +117,38 @@ fn a_certificate_on_standard_output_stands_there_alone() {
     let envelope: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(envelope["type"], "NodeOperationalCertificate");
 }
+
+#[test]
+fn a_counter_behind_a_link_moves_where_it_is() {
+    let pool = pool();
+    fs::create_dir(pool.path("stick")).unwrap();
+    let (link, counter) = (pool.path("cold.counter"), pool.path("stick/cold.counter"));
+    fs::rename(&link, &counter).unwrap();
+    std::os::unix::fs::symlink("stick/cold.counter", &link).unwrap();
+    let next = || fs::read_to_string(&counter).unwrap();
+    assert!(issue(&pool, "1000", &[]).output().unwrap().status.success());
+    assert!(link.is_symlink());
+    assert!(
+        next().contains("Next certificate issue number: 1"),
+        "{}",
+        next()
+    );
+    let new_counter = [
+        "cold",
+        "new-counter",
+        "--cold-verification-key-file",
+        "cold.vkey",
+        "--counter-value",
+        "7",
+        "--operational-certificate-issue-counter-file",
+        "cold.counter",
+        "--force",
+    ];
+    pool.cli(&new_counter).succeeded();
+    assert!(link.is_symlink());
+    assert!(
+        next().contains("Next certificate issue number: 7"),
+        "{}",
+        next()
+    );
+}

@@ -153,6 +153,35 @@ fn over_the_older_versions_a_client_comes_back_for_news() {
 }
 
 #[test]
+fn a_drop_says_how_many_nodes_cannot_be_told() {
+    run(async {
+        let mut operator = Operator::new().await;
+        let mut nodes = Vec::new();
+        for spoken in [&[SERVICE_2_0], &[SERVICE_1_0], &[SERVICE_0_4]] {
+            nodes.push(operator.node(spoken).await);
+        }
+        operator.install(0, 1000).await;
+        for node in &mut nodes {
+            receive(node).await;
+        }
+        let dropped = operator.pool.cli(&["drop-active"]).succeeded();
+        let notes = dropped["notes"].as_array().unwrap();
+        assert_eq!(notes.len(), 1, "{dropped}");
+        assert_eq!(notes[0]["code"], "nodes-not-told");
+        let sentence = notes[0]["sentence"].as_str().unwrap();
+        assert!(sentence.starts_with("2 nodes"), "{sentence}");
+        // With those gone that have no word for it, there is nothing to say.
+        nodes.truncate(1);
+        until("the older nodes to be gone", || {
+            (operator.pool.status()["connected_nodes"] == 1).then_some(())
+        });
+        operator.install(1, 1000).await;
+        let dropped = operator.pool.cli(&["drop-active"]).succeeded();
+        assert_eq!(dropped["notes"].as_array().unwrap().len(), 0, "{dropped}");
+    });
+}
+
+#[test]
 fn what_was_replaced_before_a_node_had_answered_is_never_sent() {
     run(async {
         for round in 0..4 {

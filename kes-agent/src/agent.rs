@@ -346,7 +346,8 @@ impl Agent {
         };
         self.keep_marks();
         let (reading, now) = self.look();
-        let listed = matches!(request, Request::Status {});
+        // Whoever drops a key has to know which nodes cannot be told.
+        let listed = matches!(request, Request::Status {} | Request::DropActive {});
         let mut status = self.assemble(reading, now, listed);
         status.peers = self.peers.borrow().list(self.vault.borrow().state());
         Answer::Done {

@@ -205,7 +205,7 @@ fn write_as_ordered(
         let (number, marks) = newest;
         let mut text = serde_json::to_vec_pretty(&marks).unwrap_or_default();
         text.push(b'\n');
-        let written = files::write(path, &text, Overwrite::Yes, Visibility::Public)
+        let written = files::write(path, &text, Overwrite::OrLink, Visibility::Public)
             .map(drop)
             .map_err(|error| error.to_string());
         if let Err(error) = &written {

@@ -26,41 +26,20 @@ pub(crate) struct NextStep {
 /// The one thing to do next. What stops nodes from forging comes first, then what is half done,
 /// then what is due.
 pub(crate) fn next_step(status: &Status) -> NextStep {
+    if let Some(step) = while_held_back(status) {
+        return step;
+    }
     let step = |code, sentence: String| NextStep { code, sentence };
-    let current = status.current_period;
-    match &status.pending {
-        PendingStatus::Key { .. } => {
-            return step(
-                "certify",
-                format!(
-                    "write the verification key to a stick (kes-cli export-verkey), issue its \
-                     certificate on the air-gapped machine (kes-cli cold issue-op-cert \
-                     --kes-period {current}), bring it back and import it (kes-cli import-opcert)"
-                ),
-            );
-        }
-        PendingStatus::Certified { opcert, .. } if opcert.expiry_period <= current => {
-            return step(
-                "certify-anew",
-                format!(
-                    "the waiting certificate has expired: issue another for the same key from \
-                     period {current} on and import it (kes-cli import-opcert --replace)"
-                ),
-            );
-        }
-        PendingStatus::Certified { opcert, .. } => {
-            let when = if opcert.start_period > current {
-                format!("; it becomes active by itself at {}", opcert.starts_at)
-            } else {
-                String::new()
-            };
-            return step(
-                "activate",
-                format!("activate the waiting key: kes-cli activate{when}"),
-            );
-        }
-        PendingStatus::Scheduled { opcert, .. } => return wait_for(opcert, status),
-        PendingStatus::Empty {} => {}
+    if let Some(half_done) = with_pending(status) {
+        // A key that waits is the way on from a key that is gone: what it waits for is what to do.
+        // A schedule tells of the time without a key itself.
+        let is_scheduled = matches!(status.pending, PendingStatus::Scheduled { .. });
+        return match why_none(&status.active) {
+            Some(why) if !is_scheduled => {
+                step(half_done.code, format!("{why}: {}", half_done.sentence))
+            }
+            Some(_) | None => half_done,
+        };
     }
     match &status.active {
         ActiveStatus::Empty {} => step(
@@ -78,6 +57,94 @@ pub(crate) fn next_step(status: &Status) -> NextStep {
                 .to_owned(),
         ),
         ActiveStatus::Serving { opcert, .. } => while_serving(opcert, status),
+    }
+}
+
+/// Where the agent holds back the key that it has, or one that it would begin: what to do about
+/// that, whatever else waits.
+fn while_held_back(status: &Status) -> Option<NextStep> {
+    let step = |code, sentence: String| Some(NextStep { code, sentence });
+    if let ActiveStatus::Serving { opcert, .. } = &status.active
+        && status.current_period < opcert.start_period
+    {
+        return step(
+            "check-clock",
+            "the clock stands before the active key's first period: set the clock right \
+             (timedatectl shows whether it is synchronised)"
+                .to_owned(),
+        );
+    }
+    let stop = status.warnings.iter().find(|w| is_stop(&w.code))?;
+    // The way out is another key, and keygen would be refused beside one that waits.
+    let waiting = with_pending(status).filter(|_| stop.code == "ahead-of-time");
+    let other = waiting.map_or_else(String::new, |step| {
+        format!("; a key waits already: {}", step.sentence)
+    });
+    step("attend", format!("{}{other}", stop.sentence))
+}
+
+/// Why nodes have no key any more; `None` where they have one, or have had none.
+fn why_none(active: &ActiveStatus) -> Option<&'static str> {
+    match active {
+        ActiveStatus::Dropped { .. } => Some("the key was dropped and nodes do not forge"),
+        ActiveStatus::Expired { .. } => Some("the key has expired and nodes cannot forge"),
+        ActiveStatus::Empty {} | ActiveStatus::Serving { .. } => None,
+    }
+}
+
+/// What a pending key waits for, if there is one.
+fn with_pending(status: &Status) -> Option<NextStep> {
+    let step = |code, sentence: String| Some(NextStep { code, sentence });
+    let current = status.current_period;
+    let refused = || status.warnings.iter().find(|w| w.code == "not-activated");
+    match &status.pending {
+        PendingStatus::Empty {} => None,
+        PendingStatus::Key { .. } => step(
+            "certify",
+            format!(
+                "write the verification key to a stick (kes-cli export-verkey), issue its \
+                 certificate on the air-gapped machine (kes-cli cold issue-op-cert --kes-period \
+                 {current}), bring it back and import it (kes-cli import-opcert)"
+            ),
+        ),
+        PendingStatus::Certified { opcert, .. } if opcert.expiry_period <= current => step(
+            "certify-anew",
+            format!(
+                "the waiting certificate has expired: issue another for the same key from period \
+                 {current} on and import it (kes-cli import-opcert --replace)"
+            ),
+        ),
+        PendingStatus::Certified { opcert, .. } => match refused() {
+            Some(warning) => step("attend", warning.sentence.clone()),
+            None => Some(activate(opcert, status)),
+        },
+        PendingStatus::Scheduled { opcert, .. } => match refused() {
+            Some(warning) => step("attend", warning.sentence.clone()),
+            None => Some(wait_for(opcert, status)),
+        },
+    }
+}
+
+/// Where a key waits with its certificate.
+fn activate(opcert: &OpCertStatus, status: &Status) -> NextStep {
+    let current = status.current_period;
+    let later = opcert.start_period > current;
+    let when = if later {
+        format!("; it becomes active by itself at {}", opcert.starts_at)
+    } else {
+        String::new()
+    };
+    let sooner = if later && why_none(&status.active).is_some() {
+        format!(
+            ", and where that is too long, issue another certificate for it from period {current} \
+             on (kes-cli import-opcert --replace)"
+        )
+    } else {
+        String::new()
+    };
+    NextStep {
+        code: "activate",
+        sentence: format!("activate the waiting key: kes-cli activate{when}{sooner}"),
     }
 }
 
@@ -109,17 +176,6 @@ fn wait_for(next: &OpCertStatus, status: &Status) -> NextStep {
 fn while_serving(opcert: &OpCertStatus, status: &Status) -> NextStep {
     let step = |code, sentence: String| NextStep { code, sentence };
     let ends = opcert.expires_at;
-    if status.current_period < opcert.start_period {
-        return step(
-            "check-clock",
-            "the clock stands before the active key's first period: set the clock right \
-             (timedatectl shows whether it is synchronised)"
-                .to_owned(),
-        );
-    }
-    if let Some(stop) = status.warnings.iter().find(|w| is_stop(&w.code)) {
-        return step("attend", stop.sentence.clone());
-    }
     let due = due_at(ends, status);
     if status.now >= due {
         return step(
@@ -274,6 +330,15 @@ mod tests {
                 "--replace",
             ),
             (
+                "the waiting key would be refused",
+                with(|s| {
+                    s.pending = certified(PERIOD);
+                    s.warnings = vec![warning("not-activated", "would be refused")];
+                }),
+                "attend",
+                "would be refused",
+            ),
+            (
                 "scheduled",
                 with(|s| s.pending = scheduled(PERIOD + 42)),
                 "wait",
@@ -354,9 +419,111 @@ mod tests {
         ]
     }
 
+    /// Where nodes do not forge and a key is pending.
+    fn stopped() -> Vec<Row> {
+        let gone = |active, pending| {
+            with(|s| {
+                s.active = active;
+                s.pending = pending;
+            })
+        };
+        let held = |code, pending| {
+            with(|s| {
+                s.pending = pending;
+                s.warnings = vec![warning("other", "other"), warning(code, "held back")];
+            })
+        };
+        let before_start = |pending| {
+            with(|s| {
+                s.active = serving(PERIOD + 1);
+                s.pending = pending;
+            })
+        };
+        vec![
+            (
+                "expired, a key waits for its certificate",
+                gone(expired(1), pending_key()),
+                "certify",
+                "the key has expired and nodes cannot forge: write the verification key",
+            ),
+            (
+                "dropped, a key waits for its certificate",
+                gone(dropped(), pending_key()),
+                "certify",
+                "the key was dropped and nodes do not forge: write the verification key",
+            ),
+            (
+                "expired, a key can be activated",
+                gone(expired(1), certified(PERIOD)),
+                "activate",
+                "the key has expired and nodes cannot forge: activate the waiting key",
+            ),
+            (
+                "dropped, a key can be activated",
+                gone(dropped(), certified(PERIOD)),
+                "activate",
+                "the key was dropped and nodes do not forge: activate the waiting key",
+            ),
+            (
+                "expired, a key begins later",
+                gone(expired(1), certified(PERIOD + 2)),
+                "activate",
+                "where that is too long, issue another certificate for it from period 1600 on",
+            ),
+            (
+                "expired, and so has the waiting certificate",
+                gone(expired(1), certified(PERIOD - 62)),
+                "certify-anew",
+                "nodes cannot forge: the waiting certificate has expired",
+            ),
+            (
+                "dropped, a key is scheduled",
+                gone(dropped(), scheduled(PERIOD + 2)),
+                "close-gap",
+                "nodes cannot forge for 2 periods",
+            ),
+            (
+                "not served, a key waits for its certificate",
+                held("clock-not-trusted", pending_key()),
+                "attend",
+                "held back",
+            ),
+            (
+                "not served, a key can be activated",
+                held("clock-not-trusted", certified(PERIOD)),
+                "attend",
+                "held back",
+            ),
+            (
+                "not served, a key is scheduled",
+                held("clock-not-trusted", scheduled(PERIOD + 2)),
+                "attend",
+                "held back",
+            ),
+            (
+                "evolved too far, a key can be activated",
+                held("ahead-of-time", certified(PERIOD)),
+                "attend",
+                "held back; a key waits already: activate the waiting key",
+            ),
+            (
+                "before its start, a key can be activated",
+                before_start(certified(PERIOD)),
+                "check-clock",
+                "timedatectl",
+            ),
+            (
+                "before its start, a key waits for its certificate",
+                before_start(pending_key()),
+                "check-clock",
+                "timedatectl",
+            ),
+        ]
+    }
+
     #[test]
     fn every_state_has_its_next_step() {
-        for (name, status, code, says) in table() {
+        for (name, status, code, says) in table().into_iter().chain(stopped()) {
             let step = next_step(&status);
             assert_eq!(step.code, code, "{name}: {step:?}");
             assert!(step.sentence.contains(says), "{name}: {step:?}");

@@ -20,8 +20,12 @@ use crate::sys::memory::{LockError, LockedBytes};
 pub enum Overwrite {
     /// It may not.
     No,
-    /// It may.
+    /// It may. Where a symbolic link stands there, the file that it leads to is replaced: the next
+    /// command reads that one.
     Yes,
+    /// It may, and so may a symbolic link: it is replaced itself. For what runs unattended in a
+    /// folder of others, who do not choose so what is replaced elsewhere.
+    OrLink,
 }
 
 /// Who may read a file.
@@ -169,7 +173,7 @@ pub fn check_target(path: &Path, overwrite: Overwrite) -> Result<(), FileError> 
     if overwrite == Overwrite::No && path.symlink_metadata().is_ok() {
         return Err(FileError::Exists(path.to_owned()));
     }
-    folder(path)
+    folder(&place(path, overwrite)?)
         .metadata()
         .map(drop)
         .map_err(FileError::system(path, "its folder cannot be used"))
@@ -198,6 +202,8 @@ pub fn write(
             .map(|()| true)
             .map_err(FileError::system(path, "standard output cannot be written"));
     }
+    let place = place(path, overwrite)?;
+    let path = place.as_path();
     // What stands in a secret's place may be a secret too: it is not read.
     if visibility == Visibility::Public && has_content(path, content) {
         return Ok(false);
@@ -224,7 +230,7 @@ pub fn write(
         .sync_all()
         .map_err(failed("cannot be flushed to the device"))?;
     match overwrite {
-        Overwrite::Yes => {
+        Overwrite::Yes | Overwrite::OrLink => {
             file.persist(path)
                 .map_err(|e| failed("cannot be written")(e.error))?;
         }
@@ -237,6 +243,19 @@ pub fn write(
     }
     sync_folder(folder).map_err(failed("cannot be flushed to the device"))?;
     Ok(true)
+}
+
+/// Where a file goes: beside its place it is written on the device that it is meant for, and a link
+/// to a stick stays one. A link that leads nowhere is to a stick that is not there.
+fn place(path: &Path, overwrite: Overwrite) -> Result<PathBuf, FileError> {
+    match overwrite {
+        Overwrite::Yes if path.is_symlink() => path
+            // The kernel follows no link that another user has put into a folder of all.
+            .metadata()
+            .and_then(|_| path.canonicalize())
+            .map_err(FileError::system(path, "its link cannot be followed")),
+        Overwrite::Yes | Overwrite::No | Overwrite::OrLink => Ok(path.to_owned()),
+    }
 }
 
 /// Whether `path` is an ordinary file with exactly this content.
@@ -287,6 +306,7 @@ fn mode(visibility: Visibility) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();
@@ -314,6 +334,36 @@ mod tests {
             ["kes.vkey"],
             "nothing else is left behind"
         );
+    }
+
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stick, elsewhere) = (folder.path().join("stick"), folder.path().join("elsewhere"));
+        std::fs::create_dir(&stick).unwrap();
+        let link = folder.path().join("opcert.counter");
+        symlink("stick/opcert.counter", &link).unwrap();
+        // The stick is not there.
+        assert!(check_target(&link, Overwrite::Yes).is_err());
+        assert!(write(&link, b"3", Overwrite::Yes, Visibility::Public).is_err());
+        let refused = write(&link, b"3", Overwrite::No, Visibility::Public).unwrap_err();
+        assert!(refused.is_exists());
+        let target = stick.join("opcert.counter");
+        std::fs::write(&target, b"3").unwrap();
+        check_target(&link, Overwrite::Yes).unwrap();
+        assert!(write(&link, b"4", Overwrite::Yes, Visibility::Public).unwrap());
+        assert!(!write(&link, b"4", Overwrite::Yes, Visibility::Public).unwrap());
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&target).unwrap(), b"4");
+        assert_eq!(names(&stick), ["opcert.counter"]);
+        // What leaves its folder to others does not follow their links.
+        std::fs::write(&elsewhere, b"theirs").unwrap();
+        let metrics = folder.path().join("kes.prom");
+        symlink(&elsewhere, &metrics).unwrap();
+        assert!(write(&metrics, b"up 1", Overwrite::OrLink, Visibility::Public).unwrap());
+        assert!(!metrics.is_symlink());
+        assert_eq!(std::fs::read(&metrics).unwrap(), b"up 1");
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"theirs");
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::path::Path;
 use kes_wire::envelope;
 use kes_wire::files::{self, Overwrite, Visibility};
 use kes_wire::protocol::control::rotation::{
-    ActiveStatus, IfPending, ImportedOpCert, OpCertStatus, PendingStatus, Request, Status,
+    ActiveStatus, IfPending, ImportedOpCert, NodeState, NodeStatus, Note, OpCertStatus,
+    PendingStatus, Request, Status,
 };
+use kes_wire::protocol::version::{SERVICE_VERSIONS, VersionId};
 use kes_wire::sum6kes::VerificationKey;
 use kes_wire::sys::os;
 
@@ -14,7 +16,7 @@ use super::{Done, Outcome, call, deployed};
 use crate::arguments::{Activate, Agent, ConfirmClock, ExportVerkey, ImportOpcert, Insist, Keygen};
 use crate::failure::Failure;
 use crate::output::Report;
-use crate::words::{fingerprint, relative};
+use crate::words::{fingerprint, relative, several};
 
 /// `kes-cli keygen`
 pub(crate) fn keygen(args: &Keygen) -> Result<Report, Failure> {
@@ -75,14 +77,20 @@ fn for_the_cold_machine(
             .line(format!("Verification key written to {}.", path.display()));
     }
     let print = fingerprint(&vkey);
+    let doubt = period_doubt(&status);
     Ok(report
         .line(format!("Verification key:  {vkey}"))
         .line(format!(
             "Fingerprint:       {print}  (compare it on the cold machine)"
         ))
         .line(format!(
-            "KES period to use: {}  (the current one, until {}, {})",
+            "KES period to use: {}  (the current one{}, until {}, {})",
             status.current_period,
+            if doubt.is_some() {
+                " by this machine's clock"
+            } else {
+                ""
+            },
             status.period_ends_at,
             relative(status.period_ends_at, status.now)
         ))
@@ -90,7 +98,22 @@ fn for_the_cold_machine(
         .field("fingerprint", print)
         .field("current_period", status.current_period)
         .field("period_ends_at", status.period_ends_at)
-        .notes(notes))
+        .notes(notes)
+        .notes(doubt.into_iter().collect()))
+}
+
+/// That the period which is named is that of a clock that may be wrong: the certificate begins with
+/// it for good.
+fn period_doubt(status: &Status) -> Option<Note> {
+    let clock = status.clock.as_ref()?;
+    clock.source.is_none().then(|| Note {
+        code: "period-unconfirmed".to_owned(),
+        sentence: format!(
+            "period {} is by this machine's clock ({}), which nothing vouches for: compare it with \
+             a watch before the certificate is issued",
+            status.current_period, clock.wall_clock
+        ),
+    })
 }
 
 /// Writes a pending key's verification key. A key that was `generated` just now waits in the agent
@@ -265,13 +288,53 @@ pub(crate) fn drop_active(args: &Agent) -> Result<Report, Failure> {
         return Ok(Report::new(true).line("The active key is dropped."));
     };
     let nodes = done.status.connected_nodes;
+    let untold = untold_nodes(&done.status);
+    let told = if untold.is_some() {
+        "Nodes that can be told are told to stop forging."
+    } else {
+        "Nodes that were served it are told to stop forging."
+    };
     Ok(Report::new(done.changed)
-        .line("The active key is wiped. Nodes that were served it are told to stop forging.")
+        .line(format!("The active key is wiped. {told}"))
         .line(format!(
             "Connected nodes: {nodes}. The pending key is as it was."
         ))
         .field("connected_nodes", nodes)
-        .notes(done.notes))
+        .notes(done.notes)
+        .notes(untold.into_iter().collect()))
+}
+
+/// That nodes forge on with a key that was dropped: before Service:2.0 there was no word for it.
+fn untold_nodes(status: &Status) -> Option<Note> {
+    let [first, older @ ..] = SERVICE_VERSIONS else {
+        return None;
+    };
+    let first = first.to_string();
+    let older: Vec<String> = older.iter().map(VersionId::to_string).collect();
+    let has_key = |node: &&NodeStatus| node.state != NodeState::NothingSent;
+    let those = status.nodes.iter().filter(has_key);
+    let untold = those.filter(|node| older.contains(&node.version)).count();
+    let who = match (untold, status.connected_nodes) {
+        (0, 0) => return None,
+        // An agent of before does not list them with this answer.
+        (0, _) if status.nodes.is_empty() => {
+            format!("nodes that speak {} (see their logs)", older.join(" or "))
+        }
+        (0, _) => return None,
+        (_, _) => format!(
+            "{} that {} {}",
+            several(untold as u64, "node"),
+            if untold == 1 { "speaks" } else { "speak" },
+            older.join(" or ")
+        ),
+    };
+    Some(Note {
+        code: "nodes-not-told".to_owned(),
+        sentence: format!(
+            "{who} cannot be told, for only {first} has a word for it: restart what speaks an older \
+             one, it forges with the dropped key until then"
+        ),
+    })
 }
 
 /// `kes-cli confirm-clock`
@@ -342,4 +405,56 @@ pub(crate) fn expiry(opcert: &OpCertStatus, status: &Status) -> String {
 
 fn overwrite(force: bool) -> Overwrite {
     if force { Overwrite::Yes } else { Overwrite::No }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, well};
+
+    fn of_version(version: &str, state: NodeState) -> NodeStatus {
+        NodeStatus {
+            version: version.to_owned(),
+            ..node(state)
+        }
+    }
+
+    fn untold(nodes: Vec<NodeStatus>, connected: u32) -> String {
+        let mut status = well();
+        (status.nodes, status.connected_nodes) = (nodes, connected);
+        untold_nodes(&status).map_or_else(String::new, |note| note.sentence)
+    }
+
+    #[test]
+    fn nodes_that_cannot_be_told_of_a_drop_are_counted() {
+        use NodeState::{Awaiting, Confirmed, NothingSent};
+        let new = || of_version("Service:2.0", Confirmed);
+        let old = |state| of_version("Service:1.0", state);
+        let oldest = || of_version("Service:StandardCrypto:0.4", Awaiting);
+        assert_eq!(untold(vec![], 0), "");
+        assert_eq!(untold(vec![new()], 1), "");
+        assert_eq!(untold(vec![new(), old(NothingSent)], 2), "");
+        let one = untold(vec![new(), old(Confirmed)], 2);
+        assert!(
+            one.starts_with("1 node that speaks Service:1.0 or"),
+            "{one}"
+        );
+        let two = untold(vec![oldest(), old(Confirmed)], 2);
+        assert!(two.starts_with("2 nodes that speak"), "{two}");
+        // Not listed: they may be of any version.
+        let any = untold(vec![], 2);
+        assert!(any.starts_with("nodes that speak Service:1.0 or"), "{any}");
+    }
+
+    #[test]
+    fn a_period_of_a_clock_that_nothing_vouches_for_is_doubted() {
+        let mut status = well();
+        assert_eq!(period_doubt(&status), None);
+        status.clock.as_mut().unwrap().source = None;
+        let doubt = period_doubt(&status).unwrap();
+        assert!(doubt.sentence.contains("compare it with a watch"));
+        // An agent of before trusted time does not say.
+        status.clock = None;
+        assert_eq!(period_doubt(&status), None);
+    }
 }

@@ -111,7 +111,7 @@ fn metrics_of(outcome: Result<Outcome, Failure>, args: &ShowStatus) -> Result<Re
 fn deliver(text: String, args: &ShowStatus) -> Result<Report, Failure> {
     match args.out_file.as_deref() {
         Some(path) if path.as_os_str() != "-" => {
-            files::write(path, text.as_bytes(), Overwrite::Yes, Visibility::Public)?;
+            files::write(path, text.as_bytes(), Overwrite::OrLink, Visibility::Public)?;
             Ok(Report::verbatim(""))
         }
         Some(_) | None => Ok(Report::verbatim(text)),
