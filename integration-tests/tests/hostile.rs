@@ -104,6 +104,10 @@ fn wrong_first_words_end_the_connection_and_nothing_else() {
     ];
     for (socket, bytes) in cases {
         let mut stream = scene.connect(socket);
+        // At once: sooner than it would end for being silent.
+        stream
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .unwrap();
         // The agent may close before all is written.
         let _ = stream.write_all(bytes);
         until_closed(&mut stream);

@@ -185,3 +185,24 @@ fn peers(peers: &[PeerStatus]) -> Vec<PeerInfo> {
 fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.0 / 1_000_000).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the table of DEP-10.
+    #[test]
+    fn each_refusal_has_the_nearest_result() {
+        for code in RefusalCode::ALL {
+            let expected = match code.name() {
+                "counter-too-low" => 1,
+                "other-kes-key" | "other-cold-key" | "bad-signature" | "expired" => 2,
+                name if name.starts_with("nothing-") => 3,
+                name if name.starts_with("already-") || name == "scheduled" => 4,
+                _ => 5,
+            };
+            assert_eq!(nearest(code).to_u16(), expected, "{code}");
+        }
+        assert_eq!(nearest(&RefusalCode::Other("new".to_owned())).to_u16(), 5);
+    }
+}

@@ -9,6 +9,8 @@ use super::{Found, advice, broken, hold};
 
 /// How long the other side may take for what is due at once.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the other side may take to close at once.
+pub const AT_ONCE: Duration = Duration::from_secs(3);
 /// How long the kit listens for what must not come.
 pub const QUIET: Duration = Duration::from_millis(100);
 

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use ciborium::Value;
 use integration_tests::conformance::rotation;
@@ -37,6 +38,8 @@ pub(crate) enum Fault {
     CompletedBy(&'static [u8]),
     /// A connection that the agent closes stays open.
     KeepsOpen,
+    /// A connection that the agent closes stays open for 10 seconds.
+    ClosesLate,
     /// Old messages of Service:2.0 are sent again in place of new ones.
     ServesTheFirst,
     /// Nobody is let in while so many are connected.
@@ -166,7 +169,7 @@ fn hand_to_agent(
             }
         }
         let is_gone = agent.write_all(&bytes).is_err();
-        if is_gone && !matches!(shared.fault, Fault::KeepsOpen) {
+        if is_gone && !matches!(shared.fault, Fault::KeepsOpen | Fault::ClosesLate) {
             let _ = client.shutdown(Shutdown::Both);
         }
     }
@@ -221,6 +224,9 @@ fn hand_to_client(
     }
     if matches!(shared.fault, Fault::KeepsOpen) {
         return until_end(client);
+    }
+    if matches!(shared.fault, Fault::ClosesLate) {
+        thread::sleep(Duration::from_secs(10));
     }
     let _ = client.shutdown(Shutdown::Both);
 }

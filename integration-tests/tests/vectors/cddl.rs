@@ -452,6 +452,12 @@ fn structure(
     seen: &mut Numbered,
 ) -> Option<Map<String, Value>> {
     let entries = item.as_map()?;
+    let keys = entries.iter().map(|(key, _)| key.as_integer());
+    let keys: Vec<_> = keys.collect::<Option<_>>()?;
+    // Each once.
+    if (1..keys.len()).any(|at| keys[..at].contains(&keys[at])) {
+        return None;
+    }
     let mut object = Map::new();
     for (key, name, or, shape) in fields {
         let found = entries.iter().find(|(other, _)| uint(other) == Some(*key));

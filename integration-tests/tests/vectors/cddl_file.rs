@@ -169,6 +169,7 @@ impl Cddl {
             Type::Name(name, size) => match (name.as_str(), size) {
                 ("bool", None) => item.is_bool(),
                 ("uint", None) => number(item).is_some(),
+                ("uint", Some(4)) => number(item).is_some_and(|n| u32::try_from(n).is_ok()),
                 ("tstr", None) => item.is_text(),
                 ("bytes", Some(size)) => item.as_bytes().is_some_and(|b| b.len() == *size),
                 (rule, None) => self.is(rule, item, strict, seen),
@@ -207,6 +208,17 @@ impl Cddl {
         strict: bool,
         seen: &mut Seen,
     ) -> bool {
+        let names: Vec<&Item> = map.iter().map(|(name, _)| name).collect();
+        let is_twice = |(at, name): (usize, &&Item)| names[..at].contains(name);
+        let has_texts = entries
+            .iter()
+            .any(|entry| matches!(entry.key, Some(Key::Text)));
+        // Each once, and no others than integers in a structure.
+        if names.iter().enumerate().any(is_twice)
+            || !has_texts && !names.iter().all(|name| name.is_integer())
+        {
+            return false;
+        }
         let mut left = map.len();
         let all = entries.iter().all(|entry| match entry.key {
             Some(Key::Number(key)) => {

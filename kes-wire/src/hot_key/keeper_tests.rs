@@ -404,6 +404,19 @@ fn a_drop_removes_a_waiting_key_too() {
 }
 
 #[test]
+fn a_drop_is_taken_without_a_key_and_of_one_that_has_expired() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.send_drop(at(100, 0)), Answer::Ok);
+    assert_eq!(bench.sign(100), Err(SignError::Dropped));
+    let key = bench.key(0, 100);
+    assert_eq!(bench.send(&key, at(161, 0)), Answer::Ok);
+    bench.settle(at(162, 500));
+    assert!(matches!(bench.sign(162), Err(SignError::Spent { .. })));
+    assert_eq!(bench.send_drop(at(162, 501)), Answer::Ok);
+    assert_eq!(bench.sign(162), Err(SignError::Dropped));
+}
+
+#[test]
 fn an_expired_certificate_is_refused() {
     let mut bench = Bench::new();
     let key = bench.key(0, 38);

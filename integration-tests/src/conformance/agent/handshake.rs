@@ -1,7 +1,7 @@
 //! Both sockets, up to the version that is settled.
 
 use super::{Scene, take};
-use crate::conformance::wire::{PATIENCE, QUIET, Wire, id};
+use crate::conformance::wire::{AT_ONCE, QUIET, Wire, id};
 use crate::conformance::{Check, Finding, Found, broken, hold};
 
 pub(super) const SERVICE: [&str; 3] = ["Service:2.0", "Service:1.0", "Service:StandardCrypto:0.4"];
@@ -155,7 +155,7 @@ fn choices(scene: &Scene) -> Found {
 fn closes_after(wire: &Wire, bytes: &[u8]) -> Found {
     wire.read_offer()?;
     wire.offer_bytes(bytes);
-    let said = wire.until_closed(PATIENCE)?;
+    let said = wire.until_closed(AT_ONCE)?;
     hold(
         said.is_empty(),
         format!("{} bytes before it closed", said.len()),
@@ -188,7 +188,7 @@ fn repetitions(scene: &Scene) -> Found {
             return hold(repeated == chosen, "another id was repeated");
         }
         wire.offer_bytes(&id("Nobody:9.9"));
-        wire.until_closed(PATIENCE).map(drop)
+        wire.until_closed(AT_ONCE).map(drop)
     })
 }
 

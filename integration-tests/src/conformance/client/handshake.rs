@@ -1,7 +1,7 @@
 //! A client's part of the handshake.
 
 use super::{SERVICE, Scene, send};
-use crate::conformance::wire::{PATIENCE, are_right_choices, id, offer};
+use crate::conformance::wire::{AT_ONCE, PATIENCE, are_right_choices, id, offer};
 use crate::conformance::{Check, Found, does_not_apply, hold};
 
 pub(super) fn checks() -> Vec<Check<Scene>> {
@@ -70,7 +70,7 @@ fn repetition(scene: &Scene) -> Found {
     wire.read(32)?;
     wire.offer_bytes(&id("Nobody:9.9"));
     wire.offer_bytes(&scene.key().bytes_2_0());
-    let said = wire.until_closed(PATIENCE)?;
+    let said = wire.until_closed(AT_ONCE)?;
     hold(
         said.is_empty(),
         "an answer on a version that was not settled",

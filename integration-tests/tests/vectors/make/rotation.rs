@@ -190,6 +190,21 @@ fn by_hand(made: &mut Made) {
             &[0x82, 0, 0xa1, 0, 3],
         ),
         (
+            "request-key-twice",
+            "[0, {0: 1, 0: 2}]: two choices, whichever is meant",
+            &[0x82, 0, 0xa2, 0, 1, 0, 2],
+        ),
+        (
+            "request-key-twice-in-two-ways",
+            "[3, {1: false, 1: true}] with the second 1 in two bytes",
+            &[0x82, 3, 0xa2, 1, 0xf4, 0x18, 1, 0xf5],
+        ),
+        (
+            "request-text-key",
+            "[0, {\"0\": 1}]: a key that is no integer",
+            &[0x82, 0, 0xa1, 0x61, b'0', 1],
+        ),
+        (
             "request-bool-is-number",
             "[7, {0: 1}]: a number for a truth",
             &[0x82, 7, 0xa1, 0, 1],

@@ -1,6 +1,11 @@
 //! Frames of our own control versions: u32 length, then so many bytes of CBOR.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
+use minicbor::Decoder;
+use minicbor::data::Type;
+use minicbor::decode::Error;
 
 use super::super::Reader;
 
@@ -84,17 +89,59 @@ pub fn frame<T: minicbor::Encode<()>>(message: &T) -> Result<Vec<u8>, TooLarge> 
 ///
 /// # Errors
 /// Where it is not one.
-pub fn parse<T: for<'b> minicbor::Decode<'b, ()>>(
-    content: &[u8],
-) -> Result<T, minicbor::decode::Error> {
-    let mut decoder = minicbor::Decoder::new(content);
+pub fn parse<T: for<'b> minicbor::Decode<'b, ()>>(content: &[u8]) -> Result<T, Error> {
+    check_keys(content, &mut Decoder::new(content), DEPTH)?;
+    let mut decoder = Decoder::new(content);
     let message = decoder.decode()?;
     if decoder.position() < content.len() {
-        return Err(minicbor::decode::Error::message(
-            "there is more after the message",
-        ));
+        return Err(Error::message("there is more after the message"));
     }
     Ok(message)
+}
+
+/// How deep the messages of this version are nested at the most.
+const DEPTH: u32 = 8;
+
+/// Checks that no map has a key twice: two readers might take different ones for the right one.
+/// What is nested deeper than this version's messages is skipped, as all that is not known.
+fn check_keys(content: &[u8], decoder: &mut Decoder<'_>, depth: u32) -> Result<(), Error> {
+    let is_map = match decoder.datatype()? {
+        Type::Map | Type::MapIndef if depth > 0 => true,
+        Type::Array | Type::ArrayIndef if depth > 0 => false,
+        _ => return decoder.skip(),
+    };
+    let mut left = if is_map {
+        decoder.map()?
+    } else {
+        decoder.array()?
+    };
+    // A number may be written in several ways, and is the same key.
+    let (mut numbers, mut others) = (BTreeSet::new(), BTreeSet::new());
+    loop {
+        match &mut left {
+            Some(0) => return Ok(()),
+            Some(left) => *left -= 1,
+            None if decoder.datatype()? == Type::Break => return decoder.skip(),
+            None => {}
+        }
+        if is_map {
+            let begin = decoder.position();
+            let is_new = match decoder.probe().int() {
+                Ok(number) => {
+                    decoder.skip()?;
+                    numbers.insert(i128::from(number))
+                }
+                Err(_) => {
+                    decoder.skip()?;
+                    others.insert(&content[begin..decoder.position()])
+                }
+            };
+            if !is_new {
+                return Err(Error::message("a key comes twice").at(begin));
+            }
+        }
+        check_keys(content, decoder, depth - 1)?;
+    }
 }
 
 #[cfg(test)]
