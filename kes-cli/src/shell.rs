@@ -50,7 +50,7 @@ pub(crate) fn assignments(status: &Status) -> String {
     );
     put("nodes", status.connected_nodes.to_string());
     let count = |is: &dyn Fn(NodeState) -> bool| {
-        let those = status.nodes.iter().filter(|node| is(node.state));
+        let those = status.listed_nodes().filter(|node| is(node.state));
         those.count().to_string()
     };
     put("nodes_behind", count(&is_behind));
@@ -97,7 +97,7 @@ fn quote(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{PERIOD, expired, scheduled, specified, well};
+    use crate::testing::{PERIOD, expired, follower, scheduled, specified, well};
     use std::collections::BTreeSet;
     use std::process::Command;
 
@@ -117,6 +117,8 @@ mod tests {
         let mut status = well();
         status.agent_version = "it's $(touch x) `y` \"z\"\n2".to_owned();
         status.pending = scheduled(PERIOD + 1);
+        status.nodes.push(follower(NodeState::Awaiting));
+        status.nodes.push(follower(NodeState::Declined));
         let text = assignments(&status);
         for (name, value) in [
             ("kes_agent_version", status.agent_version.as_str()),
@@ -126,6 +128,7 @@ mod tests {
             ("kes_pending_state", "scheduled"),
             ("kes_pending_start_period", "1601"),
             ("kes_nodes_behind", "0"),
+            ("kes_nodes_declined", "0"),
             ("kes_next_step", "wait"),
         ] {
             assert_eq!(evaluated(&text, name), value, "{name}");
