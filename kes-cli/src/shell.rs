@@ -29,6 +29,9 @@ pub(crate) fn assignments(status: &Status) -> String {
     put("current_period", status.current_period.to_string());
     put("period_ends_at", seconds(status.period_ends_at));
     put("period_ends_at_utc", status.period_ends_at.to_string());
+    let is_trusted = status.clock.as_ref().map(|clock| clock.source.is_some());
+    let word = is_trusted.map_or("", |is| if is { "yes" } else { "no" });
+    put("clock_trusted", word.to_owned());
     let (state, vkey, opcert) = match &status.active {
         ActiveStatus::Empty {} => ("empty", None, None),
         ActiveStatus::Serving { vkey, opcert, .. } => ("serving", Some(vkey), Some(opcert)),
@@ -123,6 +126,7 @@ mod tests {
         for (name, value) in [
             ("kes_agent_version", status.agent_version.as_str()),
             ("kes_current_period", "1600"),
+            ("kes_clock_trusted", "yes"),
             ("kes_active_state", "serving"),
             ("kes_active_number", "4"),
             ("kes_pending_state", "scheduled"),
