@@ -130,6 +130,10 @@ set_certificate_of_another_key_aside() {
 
 # What the person at the air-gapped machine needs.
 note() {
+    current='the current one'
+    # An older kes-cli does not tell.
+    [ "${kes_clock_trusted:-}" != no ] ||
+        current="the current one by the hot machine's clock, which nothing vouches for: compare it with a watch"
     cat <<NOTE
 On the air-gapped machine, in the stick's folder:
 
@@ -142,7 +146,7 @@ On the air-gapped machine, in the stick's folder:
 
 Fingerprint of the key:   $kes_pending_fingerprint
                           It must be the one that the air-gapped machine shows.
-KES period to use:        $kes_current_period  (the current one, until $kes_period_ends_at_utc)
+KES period to use:        $kes_current_period  ($current, until $kes_period_ends_at_utc)
 Last certificate number:  ${kes_highest_number:-none known}
 Pool:                     $kes_pool_id
 NOTE

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use integration_tests::nobody;
 use integration_tests::pool::{
     Agent, Node, Outcome, Pool, TestNetwork, program, until, with_input,
 };
@@ -119,6 +120,108 @@ fn check_follows_an_agent_through_its_states() {
     assert_eq!(codes(&check(&pool, &IN_PERIODS))[0], "dropped");
     agent.stop("TERM");
     assert_eq!(check(&pool, &IN_PERIODS).code, CRITICAL);
+}
+
+/// Another agent of the pool, which follows the first.
+fn follower(pool: &Pool) -> Agent {
+    let mut command = pool.agent_command();
+    command.env("KES_AGENT_CONTROL_PATH", pool.path("2.control"));
+    command.env("KES_AGENT_SERVICE_PATH", "");
+    command.env("KES_AGENT_BOOTSTRAP_PATHS", pool.path("service.socket"));
+    Agent::spawn(command, &pool.path("2.control"))
+}
+
+/// The states of the connected nodes, or of the peer agents that follow, once each has confirmed.
+fn await_confirmed(pool: &Pool, peers: bool, count: usize) {
+    until("each to have confirmed", || {
+        let status = pool.status();
+        let mut those = status["nodes"].as_array().unwrap().clone();
+        those.retain(|node| node["is_peer"] == peers);
+        let is_done = |node: &Value| node["state"] == "confirmed";
+        (those.len() == count && those.iter().all(is_done)).then_some(())
+    });
+}
+
+#[test]
+fn a_peer_agent_that_follows_is_no_node() {
+    let pool = Pool::new(TestNetwork::default());
+    let me = rustix::process::geteuid().as_raw().to_string();
+    let settings = |users: &str| {
+        fs::write(pool.path("agent.toml"), format!("peer-users = [{users}]\n")).unwrap();
+    };
+    settings(&format!("\"{me}\""));
+    let agent = Agent::start(&pool, &["-F", "agent.toml"]);
+    let _follower = follower(&pool);
+    let _ = pool.rotate();
+    await_confirmed(&pool, true, 1);
+    assert_eq!(pool.status()["connected_nodes"], 0);
+    assert_eq!(pool.status()["next_step"]["code"], "connect-node");
+    assert_eq!(codes(&check(&pool, &IN_PERIODS)), ["nodes-missing"]);
+    let text = metrics(&pool);
+    assert!(text.contains("\nkes_agent_connected_nodes 0\n"), "{text}");
+    let mut states = text.lines().filter(|l| l.starts_with("kes_agent_nodes{"));
+    assert!(states.all(|line| line.ends_with(" 0")), "{text}");
+    let person = succeed(&mut pool.command(&["status"]));
+    assert!(
+        person.contains("Followers 1 peer agent connected"),
+        "{person}"
+    );
+
+    // Without the setting, which a reload takes over, it is counted as before.
+    settings("");
+    agent.signal("HUP");
+    agent.await_log("configuration reloaded");
+    await_confirmed(&pool, false, 1);
+    assert_eq!(pool.status()["connected_nodes"], 1);
+    assert_eq!(check(&pool, &IN_PERIODS).code, OK);
+    agent.stop("TERM");
+    // The command line is stronger than the environment, and that than the file.
+    for (args, env, is_peer) in [
+        (&["--peer-users", &me][..], Some(""), true),
+        (&[], Some(me.as_str()), true),
+        (&["--peer-users="], Some(me.as_str()), false),
+        (&[], None, false),
+    ] {
+        let mut command = pool.agent_command();
+        command.args(["-F", "agent.toml"]).args(args);
+        if let Some(users) = env {
+            command.env("KES_AGENT_PEER_USERS", users);
+        }
+        let agent = Agent::spawn(command, &pool.path("control.socket"));
+        let node = Node::start(&pool);
+        let listed = until("the client to be listed", || {
+            let listed = pool.status()["nodes"].clone();
+            listed.get(0).map(|node| node["is_peer"].clone())
+        });
+        assert_eq!(listed, is_peer, "{args:?} {env:?}");
+        drop(node);
+        agent.stop("TERM");
+    }
+}
+
+#[test]
+fn a_node_is_told_from_a_peer_agent_by_its_user() {
+    if !nobody::may_become() {
+        return;
+    }
+    let pool = nobody::pool();
+    let agent = [
+        "--service-socket-mode=0666",
+        "--service-allow-users=65534",
+        "--peer-users=root",
+    ];
+    let agent = Agent::start(&pool, &agent);
+    let _follower = follower(&pool);
+    let _ = pool.rotate();
+    await_confirmed(&pool, true, 1);
+    agent.await_log("peer agent connected");
+    assert_eq!(codes(&check(&pool, &IN_PERIODS)), ["nodes-missing"]);
+    let probe = pool.command(&["probe", "--follow", "--json"]);
+    let mut probe = nobody::by_limited(&pool, 4_096, &probe);
+    let _node = Running(probe.stdout(Stdio::null()).spawn().unwrap());
+    await_confirmed(&pool, false, 1);
+    assert_eq!(pool.status()["connected_nodes"], 1);
+    assert_eq!(check(&pool, &IN_PERIODS).code, OK);
 }
 
 #[test]

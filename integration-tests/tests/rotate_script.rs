@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use integration_tests::for_tests::{self, TestClock};
 use integration_tests::pool::{Agent, Node, Pool, TestNetwork, program};
 use integration_tests::shared::skipped;
 use integration_tests::tools::{is_installed, succeed};
@@ -304,6 +305,24 @@ fn halves_in_the_wrong_order_are_refused() {
     r.fail("finish", 6);
     let usage = r.run("begin");
     assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn a_period_of_a_clock_that_nothing_vouches_for_is_doubted_on_the_stick() {
+    let pool = Pool::new(TestNetwork::default());
+    fs::create_dir(pool.path("stick")).unwrap();
+    let clock = TestClock::new(pool.path("clock"), false);
+    let command = for_tests::command(&pool, &clock);
+    let agent = Some(Agent::spawn(command, &pool.path("control.socket")));
+    let r = Rotation { pool, agent };
+    let is_doubted = || {
+        r.succeed("prepare");
+        let note = fs::read_to_string(r.stick("rotation.txt")).unwrap();
+        note.contains("which nothing vouches for: compare it with a watch, until")
+    };
+    assert!(is_doubted());
+    r.pool.cli(&["confirm-clock"]).succeeded();
+    assert!(!is_doubted());
 }
 
 #[test]

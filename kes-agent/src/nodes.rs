@@ -1,7 +1,8 @@
-//! The connected nodes, for the status: who they are and what they have confirmed.
+//! The connected nodes, for the status: who they are and what they have confirmed. A peer agent
+//! follows as a node does, and is told from one by its user alone.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use kes_wire::protocol::control::rotation::{NodeState, NodeStatus, Status};
@@ -30,6 +31,8 @@ struct Node {
 #[derive(Default)]
 pub struct Nodes {
     next_id: u64,
+    /// The users of peer agents.
+    peer_users: BTreeSet<u32>,
     connected: BTreeMap<u64, Node>,
 }
 
@@ -65,22 +68,37 @@ impl Nodes {
         }
     }
 
-    /// How many are connected.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.connected.len()).unwrap_or(u32::MAX)
+    /// From now on what these users connect, or have connected, is peer agents.
+    pub fn set_peer_users(&mut self, users: BTreeSet<u32>) {
+        self.peer_users = users;
     }
 
-    /// The latest ones, as they are shown.
+    /// Whether this is a peer agent.
+    #[must_use]
+    pub fn is_peer(&self, peer: Peer) -> bool {
+        self.peer_users.contains(&peer.uid)
+    }
+
+    /// How many nodes are connected; peer agents are none.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        let all = self.connected.values();
+        let nodes = all.filter(|node| !self.is_peer(node.peer)).count();
+        u32::try_from(nodes).unwrap_or(u32::MAX)
+    }
+
+    /// The latest ones, as they are shown, peer agents too.
     #[must_use]
     pub fn list(&self) -> Vec<NodeStatus> {
         let latest = self.connected.values().rev().take(Status::MOST_NODES);
-        latest.map(Node::show).collect()
+        latest
+            .map(|node| node.show(self.is_peer(node.peer)))
+            .collect()
     }
 }
 
 impl Node {
-    fn show(&self) -> NodeStatus {
+    fn show(&self, is_peer: bool) -> NodeStatus {
         let state = match (self.sent, self.answer) {
             (None, _) => NodeState::NothingSent,
             (Some(_), None) => NodeState::Awaiting,
@@ -94,6 +112,7 @@ impl Node {
             connected_since: self.connected_since,
             version: self.version.clone(),
             state,
+            is_peer,
         }
     }
 }
@@ -122,5 +141,47 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.nodes.borrow_mut().connected.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: u32 = 1000;
+    const TUNNEL: u32 = 990;
+
+    fn enter(nodes: &Rc<RefCell<Nodes>>, uid: u32) -> Entry {
+        let peer = Peer { pid: None, uid };
+        Nodes::enter(nodes, peer, UnixTime(1), "Service:2.0".to_owned())
+    }
+
+    fn are_peers(nodes: &Rc<RefCell<Nodes>>) -> Vec<bool> {
+        let list = nodes.borrow().list();
+        list.iter().map(|node| node.is_peer).collect()
+    }
+
+    #[test]
+    fn a_peer_agent_is_listed_and_not_counted() {
+        let nodes = Rc::default();
+        let (node, _peer) = (enter(&nodes, NODE), enter(&nodes, TUNNEL));
+        // Without the setting each client is a node.
+        assert_eq!(nodes.borrow().count(), 2);
+        assert_eq!(are_peers(&nodes), [false, false]);
+        // A reload takes those over that are connected, and back.
+        let set = |users: &[u32]| {
+            let users = users.iter().copied().collect();
+            nodes.borrow_mut().set_peer_users(users);
+        };
+        set(&[TUNNEL]);
+        assert_eq!(nodes.borrow().count(), 1);
+        assert_eq!(are_peers(&nodes), [true, false]);
+        let another = enter(&nodes, TUNNEL);
+        assert_eq!(nodes.borrow().count(), 1);
+        drop((node, another));
+        assert_eq!(nodes.borrow().count(), 0);
+        assert_eq!(are_peers(&nodes), [true]);
+        set(&[]);
+        assert_eq!(nodes.borrow().count(), 1);
     }
 }

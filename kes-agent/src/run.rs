@@ -182,6 +182,11 @@ async fn serve(
         surroundings,
     ));
     agent.let_replace_staged(config.replace_staged);
+    let set_peer_users = |config: &Config| {
+        let users = config.peer_users.clone();
+        agent.nodes().borrow_mut().set_peer_users(users);
+    };
+    set_peer_users(&config);
     agent.wait_for_trust();
     // What is due is done before anybody is served.
     agent.turn();
@@ -206,6 +211,7 @@ async fn serve(
             _ = hangup.recv() => {
                 if let Some(new) = reload(&config, &resolve, log, &mut sockets) {
                     agent.let_replace_staged(new.replace_staged);
+                    set_peer_users(&new);
                     doors.reload(&new);
                     followed.follow(&new.bootstrap_paths, &agent, &connections);
                 }

@@ -61,7 +61,12 @@ pub async fn serve(agent: Rc<Agent>, stream: UnixStream, peer: Peer) -> Result<(
         net::server_handshake(&stream, Kind::Service, SERVICE_VERSIONS, HANDSHAKE_DEADLINE).await?;
     let spoken = ServiceVersion::from_id(version).ok_or(Ending::Closed)?;
     let entry = Nodes::enter(agent.nodes(), peer, clock::now(), version.to_string());
-    tracing::info!(pid = peer.pid, uid = peer.uid, "node connected");
+    let what = if agent.nodes().borrow().is_peer(peer) {
+        "peer agent"
+    } else {
+        "node"
+    };
+    tracing::info!(pid = peer.pid, uid = peer.uid, "{what} connected");
     let mut announcements = agent.announcements();
     let mut node = Node {
         stream,

@@ -328,8 +328,7 @@ fn nodes(out: &mut Exposition, status: &Status) {
         ("has-it-already", NodeState::HasItAlready),
     ] {
         let count = status
-            .nodes
-            .iter()
+            .listed_nodes()
             .filter(|node| node.state == state)
             .count();
         family.sample(&[("state", name)], count);
@@ -438,8 +437,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::testing::{
-        PERIOD, certified, dropped, expired, node, peer, scheduled, serving, specified, warning,
-        well,
+        PERIOD, certified, dropped, expired, follower, node, peer, scheduled, serving, specified,
+        warning, well,
     };
 
     const WRITTEN: UnixTime = UnixTime(1_700_000_000_900_000);
@@ -465,7 +464,12 @@ mod tests {
     fn values_are_those_of_the_status() {
         let mut status = well();
         status.pending = scheduled(PERIOD + 5);
-        status.nodes = vec![node(NodeState::Confirmed), node(NodeState::Declined)];
+        status.nodes = vec![
+            node(NodeState::Confirmed),
+            node(NodeState::Declined),
+            follower(NodeState::Confirmed),
+            follower(NodeState::Awaiting),
+        ];
         status.peers = vec![
             peer(PeerState::Up {}),
             peer(PeerState::Down { why: String::new() }),

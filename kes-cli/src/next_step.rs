@@ -198,8 +198,7 @@ fn while_serving(opcert: &OpCertStatus, status: &Status) -> NextStep {
         );
     }
     if status
-        .nodes
-        .iter()
+        .listed_nodes()
         .any(|node| node.state == NodeState::Declined)
     {
         return step(
@@ -207,7 +206,7 @@ fn while_serving(opcert: &OpCertStatus, status: &Status) -> NextStep {
             "a node has declined the key: its log says why".to_owned(),
         );
     }
-    if status.nodes.iter().any(|node| is_behind(node.state)) {
+    if status.listed_nodes().any(|node| is_behind(node.state)) {
         return step(
             "await-node",
             "wait: a node has not confirmed the newest key yet".to_owned(),
@@ -261,7 +260,8 @@ mod tests {
     use kes_wire::period::KesPeriod;
 
     use crate::testing::{
-        PERIOD, certified, dropped, expired, node, pending_key, scheduled, serving, warning, well,
+        PERIOD, certified, dropped, expired, follower, node, pending_key, scheduled, serving,
+        warning, well,
     };
 
     /// The state, the step's code, and what its sentence must say.
@@ -409,6 +409,24 @@ mod tests {
                 with(|s| s.nodes = vec![node(NodeState::Awaiting), node(NodeState::Declined)]),
                 "see-node",
                 "its log",
+            ),
+            (
+                "peer agents alone",
+                with(|s| {
+                    s.connected_nodes = 0;
+                    s.nodes = vec![follower(NodeState::HasItAlready)];
+                }),
+                "connect-node",
+                "no node is connected",
+            ),
+            (
+                "peer agents that are behind or decline",
+                with(|s| {
+                    s.nodes.push(follower(NodeState::Awaiting));
+                    s.nodes.push(follower(NodeState::Declined));
+                }),
+                "none",
+                "nothing to do",
             ),
             (
                 "a node is behind",

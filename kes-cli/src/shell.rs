@@ -29,6 +29,9 @@ pub(crate) fn assignments(status: &Status) -> String {
     put("current_period", status.current_period.to_string());
     put("period_ends_at", seconds(status.period_ends_at));
     put("period_ends_at_utc", status.period_ends_at.to_string());
+    let is_trusted = status.clock.as_ref().map(|clock| clock.source.is_some());
+    let word = is_trusted.map_or("", |is| if is { "yes" } else { "no" });
+    put("clock_trusted", word.to_owned());
     let (state, vkey, opcert) = match &status.active {
         ActiveStatus::Empty {} => ("empty", None, None),
         ActiveStatus::Serving { vkey, opcert, .. } => ("serving", Some(vkey), Some(opcert)),
@@ -50,7 +53,7 @@ pub(crate) fn assignments(status: &Status) -> String {
     );
     put("nodes", status.connected_nodes.to_string());
     let count = |is: &dyn Fn(NodeState) -> bool| {
-        let those = status.nodes.iter().filter(|node| is(node.state));
+        let those = status.listed_nodes().filter(|node| is(node.state));
         those.count().to_string()
     };
     put("nodes_behind", count(&is_behind));
@@ -97,7 +100,7 @@ fn quote(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{PERIOD, expired, scheduled, specified, well};
+    use crate::testing::{PERIOD, expired, follower, scheduled, specified, well};
     use std::collections::BTreeSet;
     use std::process::Command;
 
@@ -117,15 +120,19 @@ mod tests {
         let mut status = well();
         status.agent_version = "it's $(touch x) `y` \"z\"\n2".to_owned();
         status.pending = scheduled(PERIOD + 1);
+        status.nodes.push(follower(NodeState::Awaiting));
+        status.nodes.push(follower(NodeState::Declined));
         let text = assignments(&status);
         for (name, value) in [
             ("kes_agent_version", status.agent_version.as_str()),
             ("kes_current_period", "1600"),
+            ("kes_clock_trusted", "yes"),
             ("kes_active_state", "serving"),
             ("kes_active_number", "4"),
             ("kes_pending_state", "scheduled"),
             ("kes_pending_start_period", "1601"),
             ("kes_nodes_behind", "0"),
+            ("kes_nodes_declined", "0"),
             ("kes_next_step", "wait"),
         ] {
             assert_eq!(evaluated(&text, name), value, "{name}");

@@ -94,6 +94,15 @@ pub(crate) fn node(state: NodeState) -> NodeStatus {
         connected_since: UnixTime(1),
         version: "Service:2.0".to_owned(),
         state,
+        is_peer: false,
+    }
+}
+
+/// A peer agent that follows this one.
+pub(crate) fn follower(state: NodeState) -> NodeStatus {
+    NodeStatus {
+        is_peer: true,
+        ..node(state)
     }
 }
 

@@ -208,8 +208,9 @@ fn nodes(status: &Status, demands: &Demands) -> Vec<Finding> {
         };
         findings.push(finding(Severity::Warning, "nodes-missing", sentence));
     }
-    let count =
-        |is: &dyn Fn(NodeState) -> bool| status.nodes.iter().filter(|node| is(node.state)).count();
+    let count = |is: &dyn Fn(NodeState) -> bool| {
+        status.listed_nodes().filter(|node| is(node.state)).count()
+    };
     let declined = count(&|state| state == NodeState::Declined);
     if declined > 0 {
         let sentence = format!("nodes that have declined the newest key: {declined}");
@@ -277,8 +278,7 @@ fn summary(status: &Status) -> String {
         return String::new();
     };
     let confirmed = status
-        .nodes
-        .iter()
+        .listed_nodes()
         .filter(|node| matches!(node.state, NodeState::Confirmed | NodeState::HasItAlready));
     format!(
         "certificate number {} expires {}, {} left; {} connected, {} with the newest key",
@@ -294,8 +294,8 @@ fn summary(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::testing::{
-        PERIOD, certified, dropped, expired, node, peer, protection, scheduled, serving, warning,
-        well,
+        PERIOD, certified, dropped, expired, follower, node, peer, protection, scheduled, serving,
+        warning, well,
     };
 
     fn demands() -> Demands {
@@ -399,6 +399,22 @@ mod tests {
                     s.nodes.clear();
                 },
                 vec![(Warning, "nodes-missing")],
+            ),
+            row(
+                "peer agents alone",
+                &|s| {
+                    s.connected_nodes = 0;
+                    s.nodes = vec![follower(NodeState::HasItAlready)];
+                },
+                vec![(Warning, "nodes-missing")],
+            ),
+            row(
+                "peer agents that are behind or decline",
+                &|s| {
+                    s.nodes.push(follower(NodeState::Awaiting));
+                    s.nodes.push(follower(NodeState::Declined));
+                },
+                vec![],
             ),
             row(
                 "nodes that are behind or decline",

@@ -152,6 +152,7 @@ const NODE: Shape = Structure(&[
             "has-it-already",
         ]),
     ),
+    (5, "is_peer", False, Bool),
 ]);
 const PEER: Shape = Structure(&[
     (0, "address", Must, Text),

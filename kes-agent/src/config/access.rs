@@ -93,26 +93,15 @@ impl SocketSettings {
     /// Finds the users and groups, and refuses what would let everybody in.
     pub(super) fn resolve(self) -> Result<SocketAccess, AccessError> {
         let name = self.name;
-        let look_up = |setting: &str, find: fn(&str) -> Result<u32, IdentityError>, who: &str| {
-            find(who).map_err(|error| AccessError::Unknown {
-                setting: format!("{name}-{setting}"),
-                error,
-            })
-        };
         let one = |setting, find, who: &Option<String>| {
             who.as_deref()
-                .map(|who| look_up(setting, find, who))
+                .map(|who| number(&format!("{name}-{setting}"), find, who))
                 .transpose()
         };
         let several = |setting, find, who: &Option<Vec<String>>| {
-            let Some(who) = who else {
-                return Ok(None);
-            };
-            // An empty environment variable is an empty list, not a user without a name.
-            let named = who.iter().filter(|who| !who.is_empty());
-            let ids: Result<BTreeSet<u32>, _> =
-                named.map(|who| look_up(setting, find, who)).collect();
-            ids.map(Some)
+            let who = who.as_deref();
+            who.map(|who| numbers(&format!("{name}-{setting}"), find, who))
+                .transpose()
         };
         let users = several("allow-users", user_id, &self.allow_users)?;
         let groups = several("allow-groups", group_id, &self.allow_groups)?;
@@ -138,6 +127,27 @@ impl SocketSettings {
             allowed,
         })
     }
+}
+
+/// How the number of a user or a group is found.
+type Find = fn(&str) -> Result<u32, IdentityError>;
+
+fn number(setting: &str, find: Find, who: &str) -> Result<u32, AccessError> {
+    find(who).map_err(|error| AccessError::Unknown {
+        setting: setting.to_owned(),
+        error,
+    })
+}
+
+fn numbers(setting: &str, find: Find, who: &[String]) -> Result<BTreeSet<u32>, AccessError> {
+    // An empty environment variable is an empty list, not a user without a name.
+    let named = who.iter().filter(|who| !who.is_empty());
+    named.map(|who| number(setting, find, who)).collect()
+}
+
+/// The users that a setting names; none where it is not given.
+pub(super) fn users(setting: &str, who: Option<Vec<String>>) -> Result<BTreeSet<u32>, AccessError> {
+    numbers(setting, user_id, &who.unwrap_or_default())
 }
 
 /// Who may connect to one socket.
@@ -283,6 +293,19 @@ mod tests {
             groups: BTreeSet::from([5]),
         };
         assert_eq!(allowed.lets_in(1000, || Err("no answer")), Err("no answer"));
+    }
+
+    #[test]
+    fn users_of_peers_are_names_or_numbers() {
+        let of = |who| users("peer-users", who);
+        assert_eq!(of(None).unwrap(), BTreeSet::new());
+        assert_eq!(of(strings(&[""])).unwrap(), BTreeSet::new());
+        assert_eq!(
+            of(strings(&["root", "990"])).unwrap(),
+            BTreeSet::from([0, 990])
+        );
+        let error = of(strings(&["no such user"])).unwrap_err().to_string();
+        assert!(error.starts_with("peer-users: there is no user"), "{error}");
     }
 
     #[test]

@@ -139,6 +139,16 @@ pub struct RunArguments {
     )]
     pub service_allow_groups: Option<Vec<String>>,
 
+    /// Users whose connections to the service socket are peer agents and no nodes, such as that of
+    /// an ssh server that peers come in by [default: none]
+    #[arg(
+        long,
+        value_name = "USERS",
+        value_delimiter = ',',
+        env = "KES_AGENT_PEER_USERS"
+    )]
+    pub peer_users: Option<Vec<String>>,
+
     /// Mode of the control socket, octal [default: 0660]
     #[arg(long, value_name = "MODE", env = "KES_AGENT_CONTROL_SOCKET_MODE")]
     pub control_socket_mode: Option<SocketMode>,

@@ -36,6 +36,7 @@ pub(super) struct FileSettings {
     pub(super) service_socket_group: Option<String>,
     pub(super) service_allow_users: Option<Vec<String>>,
     pub(super) service_allow_groups: Option<Vec<String>>,
+    pub(super) peer_users: Option<Vec<String>>,
     pub(super) control_socket_mode: Option<SocketMode>,
     pub(super) control_socket_owner: Option<String>,
     pub(super) control_socket_group: Option<String>,

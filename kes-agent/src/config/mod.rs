@@ -5,6 +5,7 @@ pub mod arguments;
 mod file;
 pub mod levels;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct Config {
     pub identity: Identity,
     /// Who may connect to the service socket.
     pub service_access: SocketAccess,
+    /// The users whose connections to it are peer agents.
+    pub peer_users: BTreeSet<u32>,
     /// Who may connect to the control socket.
     pub control_access: SocketAccess,
     /// How many connections there may be.
@@ -223,7 +226,7 @@ impl Config {
         let mut bootstrap_paths = bootstrap_paths(&arguments)
             .or_else(|| files.iter().find_map(|f| f.bootstrap_paths.clone()))
             .unwrap_or_default();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         bootstrap_paths.retain(|path| seen.insert(path.clone()));
         Ok(Self {
             bootstrap_paths,
@@ -243,6 +246,7 @@ impl Config {
             },
             replace_staged: setting!(replace_staged, replace_staged).unwrap_or(false),
             service_access,
+            peer_users: access::users("peer-users", setting!(peer_users, peer_users))?,
             control_access,
             limits,
             sandbox: setting!(sandbox, sandbox).unwrap_or_default(),

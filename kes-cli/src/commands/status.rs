@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::next_step::{NextStep, next_step};
 use crate::output::{self, Report};
 use crate::shell;
-use crate::words::{fingerprint, relative, user};
+use crate::words::{fingerprint, relative, several, user};
 
 /// Shows the agent's state.
 pub(crate) fn status(args: &ShowStatus, json: bool) -> Result<Report, Failure> {
@@ -195,7 +195,19 @@ fn describe(status: &Status, next: &NextStep) -> Vec<String> {
         None => "Counter   none was active since the agent started".to_owned(),
     });
     lines.push(format!("Nodes     {} connected", status.connected_nodes));
-    lines.extend(status.nodes.iter().map(|node| describe_node(node, status)));
+    lines.extend(
+        status
+            .listed_nodes()
+            .map(|node| describe_node(node, status)),
+    );
+    let followers: Vec<_> = status.followers().collect();
+    if !followers.is_empty() {
+        lines.push(format!(
+            "Followers {} connected",
+            several(followers.len() as u64, "peer agent")
+        ));
+        lines.extend(followers.iter().map(|node| describe_node(node, status)));
+    }
     lines.extend(
         status
             .peers

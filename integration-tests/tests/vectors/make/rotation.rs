@@ -297,9 +297,34 @@ fn status(pending: PendingStatus, active: ActiveStatus) -> Status {
     }
 }
 
+/// The same with a key, a node, and a peer agent that follows.
+fn followed() -> Status {
+    let client = |uid, is_peer| NodeStatus {
+        pid: Some(4711),
+        uid,
+        connected_since: UnixTime(NOW),
+        version: "Service:2.0".to_owned(),
+        state: NodeState::Confirmed,
+        is_peer,
+    };
+    Status {
+        connected_nodes: 1,
+        nodes: vec![client(990, true), client(1000, false)],
+        ..status(PendingStatus::Empty {}, serving())
+    }
+}
+
+fn serving() -> ActiveStatus {
+    ActiveStatus::Serving {
+        vkey: kes_vkey(),
+        opcert: certificate(),
+        evolution: Evolution(3),
+        since: UnixTime(NOW - 7_000_000),
+    }
+}
+
 /// The same with everything that there can be.
 fn everything() -> Status {
-    let vkey = kes_vkey();
     let nodes = [
         NodeState::NothingSent,
         NodeState::Awaiting,
@@ -317,12 +342,6 @@ fn everything() -> Status {
             why: "it closed the connection".to_owned(),
         },
     ];
-    let serving = ActiveStatus::Serving {
-        vkey,
-        opcert: certificate(),
-        evolution: Evolution(3),
-        since: UnixTime(NOW - 7_000_000),
-    };
     Status {
         counter_high_water_mark: Some(u64::MAX),
         connected_nodes: 5,
@@ -333,6 +352,7 @@ fn everything() -> Status {
                 connected_since: UnixTime(NOW),
                 version: "Service:2.0".to_owned(),
                 state,
+                is_peer: false,
             })
             .to_vec(),
         memory: MemoryStatus {
@@ -363,7 +383,7 @@ fn everything() -> Status {
             behind_us: 0,
             disagrees: false,
         }),
-        ..status(PendingStatus::Empty {}, serving)
+        ..status(PendingStatus::Empty {}, serving())
     }
 }
 
@@ -406,6 +426,13 @@ pub(super) fn answers(made: &mut Made) {
             true,
             vec![note("counter-jump", "The counter jumps.")],
             everything(),
+        ),
+        (
+            "done-followed",
+            "a key is active; a peer agent follows, which is not counted among the nodes",
+            false,
+            vec![],
+            followed(),
         ),
         (
             "done-key-expired",

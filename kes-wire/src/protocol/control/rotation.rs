@@ -326,6 +326,7 @@ mod tests {
             connected_since: UnixTime(3),
             version: "Service:2.0".to_owned(),
             state,
+            is_peer: state == NodeState::HasItAlready,
         };
         Status {
             agent_version: "1".to_owned(),

@@ -46,10 +46,10 @@ pub struct Status {
     /// The highest certificate counter that was active, if known.
     #[n(10)]
     pub counter_high_water_mark: Option<u64>,
-    /// How many nodes are connected.
+    /// How many nodes are connected; peer agents are left out.
     #[n(11)]
     pub connected_nodes: u32,
-    /// The connected nodes, at most [`Status::MOST_NODES`] of them, the latest first.
+    /// The connected nodes and peer agents, at most [`Status::MOST_NODES`] of them, the latest first.
     #[n(12)]
     #[cbor(default)]
     pub nodes: Vec<NodeStatus>,
@@ -74,6 +74,16 @@ impl Status {
     pub const MOST_NODES: usize = 200;
     /// How many peers are listed at the most, for the same reason.
     pub const MOST_PEERS: usize = 32;
+
+    /// The nodes that are listed, without the peer agents.
+    pub fn listed_nodes(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().filter(|node| !node.is_peer)
+    }
+
+    /// The peer agents that are listed: those that follow this agent.
+    pub fn followers(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().filter(|node| node.is_peer)
+    }
 }
 
 /// The parameters of the network that decide periods.
@@ -201,7 +211,7 @@ pub enum ActiveStatus {
     },
 }
 
-/// A connected node.
+/// A connected node, or a peer agent, which follows as a node does.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(map)]
 pub struct NodeStatus {
@@ -220,6 +230,15 @@ pub struct NodeStatus {
     /// What it holds, as far as the agent knows.
     #[n(4)]
     pub state: NodeState,
+    /// Whether its user is one of peer agents, by the agent's settings.
+    #[n(5)]
+    #[cbor(skip_if = "is_false")]
+    pub is_peer: bool,
+}
+
+/// What is so by default is not said.
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a node has said of the newest state.
