@@ -205,6 +205,10 @@ const NOT_SEEN: &[(&str, &str)] = &[
     ),
     ("KEPT_TIME_TOLERANCE", "when a kept time is written anew"),
     ("BREATH", "a pause while there is no descriptor"),
+    (
+        "MOST_ADDRESS_BYTES",
+        "how much is shown of a peer's address that no socket can have",
+    ),
     ("SAY_AGAIN", "how often the log says the same"),
     (
         "LIVED",
