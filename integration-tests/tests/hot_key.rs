@@ -515,6 +515,8 @@ fn a_lower_number_that_a_node_was_not_told_of_is_shown_and_a_restart_takes_it() 
         declined.map(ToString::to_string).collect()
     };
     assert!(sentences[0].contains("restart this node"), "{sentences:?}");
+    let refused = node.hot_key.status().refused.unwrap().to_string();
+    assert!(refused.contains("restart this node"), "{refused}");
 
     drop(node);
     let node = Node::start(&pool, Side::Thread);

@@ -209,6 +209,10 @@ const NOT_SEEN: &[(&str, &str)] = &[
         "how much of a peer's address is shown: the path of a socket is no longer (unix(7))",
     ),
     ("BREATH", "a pause while there is no descriptor"),
+    (
+        "MOST_ADDRESS_BYTES",
+        "how much is shown of a peer's address that no socket can have",
+    ),
     ("SAY_AGAIN", "how often the log says the same"),
     (
         "LIVED",

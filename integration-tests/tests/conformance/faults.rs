@@ -161,6 +161,16 @@ pub(crate) const FAULTS: &[(&str, Fault)] = &[
         Frame(|bytes| say(bytes, "not-understood", "not-understand")),
     ),
     (
+        "ROT-3",
+        Told(|_, bytes| {
+            // As who reads one of two keys that are the same.
+            if bytes.ends_with(&[0xa2, 9, 0, 9, 0]) {
+                let last = bytes.len() - 2;
+                bytes[last] = 8;
+            }
+        }),
+    ),
+    (
         "ROT-4",
         Frame(|bytes| {
             if bytes[5] == 1 {

@@ -586,5 +586,6 @@ mod tests {
         assert!(Awaits::Period(KesPeriod(110)).has_come(now(0, 110), &Active::Empty));
         assert!(!Awaits::Period(KesPeriod(110)).has_come(now(0, 109), &Active::Empty));
         assert!(!Awaits::Time(Stamp(5)).has_come(now(4, 0), &Active::Empty));
+        assert!(Awaits::Memory.has_come(now(0, 0), &Active::Empty));
     }
 }

@@ -151,6 +151,7 @@ impl Keeper {
         }
         self.last_stamp = stamp;
         self.awaits = None;
+        self.shared.refused.store(None);
         match message {
             ServiceMessage::Dropped { .. } => {
                 self.let_everything_go(Absence::Dropped);
@@ -186,6 +187,8 @@ impl Keeper {
             }
             Err(Decline::Damaged(DamagedKey::Lock(reason))) => {
                 self.awaits = Some(Awaits::Memory);
+                let refused = Decline::Damaged(DamagedKey::Lock(reason.clone()));
+                self.shared.refused.store(Some(Arc::new(refused)));
                 self.shared.tell(Event::CannotLock { reason });
                 ServiceResult::Unknown
             }
@@ -203,6 +206,7 @@ impl Keeper {
                     | Decline::Spent(_)
                     | Decline::Damaged(_) => ServiceResult::InvalidOpCert,
                 };
+                self.shared.refused.store(Some(Arc::new(reason.clone())));
                 self.decline(reason);
                 result
             }

@@ -380,6 +380,7 @@ fn counters_may_not_go_down_but_after_a_drop() {
     };
     assert_eq!(bench.declined(), lower);
     assert!(lower.to_string().contains("restart this node"), "{lower}");
+    assert_eq!(bench.hot_key.status().refused, Some(lower));
     assert_eq!(
         bench.sign(100).unwrap().0,
         again.opcert,
@@ -387,6 +388,7 @@ fn counters_may_not_go_down_but_after_a_drop() {
     );
     assert_eq!(bench.send_drop(at(100, 4)), Answer::Ok);
     assert_eq!(bench.sign(100), Err(SignError::Dropped));
+    assert_eq!(bench.hot_key.status().refused, None);
     assert_eq!(bench.send(&six, at(100, 5)), Answer::Ok);
     assert_eq!(bench.sign(100).unwrap().0, six.opcert);
 }

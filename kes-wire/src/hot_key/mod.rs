@@ -177,6 +177,7 @@ struct Shared {
     is_connected: AtomicBool,
     /// A key that has come and is in no stage yet.
     waiting: ArcSwapOption<KesInfo>,
+    refused: ArcSwapOption<Decline>,
     listeners: Mutex<Listeners>,
 }
 
@@ -207,6 +208,7 @@ impl HotKey {
             network: options.network,
             is_connected: AtomicBool::new(false),
             waiting: ArcSwapOption::empty(),
+            refused: ArcSwapOption::empty(),
             listeners: Mutex::new(Listeners {
                 observer: options.observer,
                 subscribers: Vec::new(),
@@ -315,6 +317,7 @@ impl HotKey {
             state: self.shared.state(&stage.content),
             key: signing.map(|signing| signing.info(network)),
             waiting: next.or_else(|| self.shared.waiting.load().as_deref().copied()),
+            refused: self.shared.refused.load().as_deref().cloned(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::event::Decline;
 use crate::genesis::Network;
 use crate::opcert::OpCert;
 use crate::period::{Evolution, KesPeriod};
@@ -120,7 +121,7 @@ impl KesInfo {
 }
 
 /// What a hot key holds at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Which of the five states.
     pub state: ForgingState,
@@ -128,4 +129,7 @@ pub struct Status {
     pub key: Option<KesInfo>,
     /// A key that has come and begins in a later period.
     pub waiting: Option<KesInfo>,
+    /// Why the last key that came was refused, where it was: what is held is not what the agent
+    /// serves, and the sentence says what to do.
+    pub refused: Option<Decline>,
 }

@@ -88,7 +88,9 @@ fn nonsense(scene: &Scene) -> Found {
     let wire = scene.control(ROTATION)?;
     let garbage = [&[0, 0, 0, 1, 0xff][..], &[0, 0, 0, 3, 0x9f, 0x9f, 0x9f]].map(<[u8]>::to_vec);
     let unknown = frame(&request(99, vec![]));
-    for bytes in garbage.into_iter().chain([unknown]) {
+    // A status request with the unknown key 9 in it twice.
+    let twice = [&[0, 0, 0, 7][..], &[0x82, 4, 0xa2, 9, 0, 9, 0]].concat();
+    for bytes in garbage.into_iter().chain([unknown, twice]) {
         wire.send(&bytes)?;
         read_answer(&wire)?.refused("not-understood")?;
     }
