@@ -204,10 +204,6 @@ const NOT_SEEN: &[(&str, &str)] = &[
         "how often the receiving side looks at the clock",
     ),
     ("KEPT_TIME_TOLERANCE", "when a kept time is written anew"),
-    (
-        "MOST_ADDRESS_BYTES",
-        "how much of a peer's address is shown: the path of a socket is no longer (unix(7))",
-    ),
     ("BREATH", "a pause while there is no descriptor"),
     (
         "MOST_ADDRESS_BYTES",
