@@ -16,7 +16,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 unexport SOURCE_DATE_EPOCH
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-.PHONY: help build check test test-programs test-ansible soak headers model fuzz sanitize faults conformance demo bench man dist reproducible test-packages test-systemd test-newcomer install clean
+.PHONY: help build check test test-programs test-ansible soak headers model fuzz coverage sanitize faults conformance demo bench man dist reproducible test-packages test-systemd test-newcomer install clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -75,6 +75,9 @@ faults: test-programs ## Make every system call of the agent fail in turn (root,
 
 fuzz: ## Feed mutated input to every decoder and to a live agent's state, for TIME seconds in all
 	sh integration-tests/fuzz/run.sh $(or $(TIME),600)
+
+coverage: ## Which lines of the parsing code the fuzzing inputs reach (needs cargo install llvm_profparser)
+	sh integration-tests/fuzz/coverage.sh
 
 # Ansible comes into a virtualenv of its own. Where it or containers cannot be had, a line says so.
 ANSIBLE := $(CURDIR)/target/ansible-venv
