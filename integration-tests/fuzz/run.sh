@@ -25,6 +25,7 @@ failed=0
 for target in $targets; do
     found=$work/found/$target corpus=$here/../corpus/$target artifacts=$work/artifacts/$target
     mkdir -p "$found" "$corpus" "$artifacts"
+    KES_FUZZ_TARGET=$target KES_FUZZ_SEEDS=$found "$program"
     KES_FUZZ_TARGET=$target "$program" "$found" "$corpus" -max_total_time="$share" -max_len=2048 \
      -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$artifacts/" \
      >"$work/$target.log" 2>&1 || true

@@ -65,6 +65,7 @@ Host $2
 CONFIG
     cat >>"$here/etc/kes-agent/agent.toml" <<SETTINGS
 bootstrap-paths = ["/run/kes-agent-peer/$2/service.socket"]
+peer-users = ["kes-agent-guest"]
 clock = "trust"
 SETTINGS
     # The far side.
@@ -116,6 +117,17 @@ at one
 check 'a rotation at host one' rotate
 expected=$(served) || true
 check 'both hosts serve the same key' is_served_everywhere
+
+# follows_as_peer HOST: its one client is a peer agent, told from a node by the tunnel's user.
+follows_as_peer() {
+    local status
+    at "$1"
+    status=$(cli status --json) || return 1
+    grep -q '"connected_nodes": 0,' <<<"$status" && grep -q '"is_peer": true' <<<"$status" &&
+        refused grep -q '"is_peer": false' <<<"$status"
+}
+check 'the peer that follows host one is no node there' until_true 40 follows_as_peer one
+check 'nor is the one that follows host two' until_true 40 follows_as_peer two
 
 # --- What the tunnel lets through --------------------------------------------------------------
 

@@ -43,7 +43,10 @@ const NOT_SEEN: &[(&[&str], &str)] = &[
         ],
         "it is on this project's own programs, as scripts run them",
     ),
-    (&["SEC-1", "SEC-6"], "further users would have to connect"),
+    (
+        &["PEER-10", "SEC-1", "SEC-6"],
+        "further users would have to connect",
+    ),
     (
         &["SEC-2", "SEC-3", "SEC-4"],
         "it is about memory and logs that are the program's own",

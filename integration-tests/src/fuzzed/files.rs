@@ -11,6 +11,7 @@ pub(super) fn envelopes(bytes: &[u8]) {
     let _ = envelope::read_kes_vkey(bytes);
     let _ = envelope::read_cold_vkey(bytes);
     let _ = envelope::read_opcert_counter(bytes);
+    cold_sign_key(bytes);
     let Ok((opcert, cold_vkey)) = envelope::read_opcert(bytes) else {
         return;
     };
@@ -37,6 +38,19 @@ pub(super) fn envelopes(bytes: &[u8]) {
         envelope::read_opcert(again.as_bytes()).ok(),
         Some((opcert, cold_vkey))
     );
+}
+
+/// A cold sign key is read from a file alone. Only what could be one is written to one.
+fn cold_sign_key(bytes: &[u8]) {
+    let sign_key = b"SigningKey";
+    if !bytes.windows(sign_key.len()).any(|part| part == sign_key) {
+        return;
+    }
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(bytes).expect("written");
+    if let Err(error) = envelope::read_cold_skey_file(file.path()) {
+        assert!(!error.to_string().is_empty(), "a refusal says why");
+    }
 }
 
 pub(super) fn genesis(bytes: &[u8]) {

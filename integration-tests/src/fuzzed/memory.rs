@@ -5,6 +5,7 @@ use kes_agent::kept::layout::{HEAD_BYTES, SlotsRegion};
 use kes_agent::kept::record::Record;
 use kes_agent::state::{Active, Rules};
 use kes_wire::cold::ColdVerificationKey;
+use kes_wire::genesis::Network;
 use kes_wire::sys::sodium;
 
 /// Where place 1 begins, and a record's body in it, as the layout says.
@@ -27,11 +28,13 @@ pub(super) fn kept(bytes: &[u8]) {
     for (cell, bytes) in region.cells.iter_mut().zip(bytes.rchunks(608)) {
         cell.expose_mut()[..bytes.len()].copy_from_slice(bytes);
     }
+    let (cold_vkey, network) =
+        whose(&region).unwrap_or((ColdVerificationKey([6; 32]), Network::MAINNET));
     let rules = Rules {
-        cold_vkey: ColdVerificationKey([6; 32]),
+        cold_vkey,
         max_evolutions: 62,
     };
-    if let Ok((_, found)) = Kept::take_back(region, &rules, kes_wire::genesis::Network::MAINNET) {
+    if let Ok((_, found)) = Kept::take_back(region, &rules, network) {
         let (pending, active) = (found.state.pending.vkey(), &found.state.active);
         assert_eq!(pending.is_some(), found.pending.is_some());
         let is_bundle = matches!(active, Active::Bundle { .. });
@@ -41,6 +44,15 @@ pub(super) fn kept(bytes: &[u8]) {
             "a key for each that is named"
         );
     }
+}
+
+/// The pool and the network that the record is of: another's would be left alone.
+fn whose(region: &SlotsRegion) -> Option<(ColdVerificationKey, Network)> {
+    let head = region.head.expose();
+    let length = u32::from_be_bytes(*head[PLACE + 8..].first_chunk()?) as usize;
+    let body = head.get(BODY..BODY.checked_add(length)?)?;
+    let record = Record::from_bytes(body).ok()?;
+    Some((record.cold_vkey, record.network))
 }
 
 /// A record in force whose checksum is right.

@@ -6,6 +6,9 @@ mod decoders;
 mod files;
 mod machine;
 mod memory;
+mod seeds;
+
+pub use seeds::seeds;
 
 /// A target takes any bytes.
 pub type Target = fn(&[u8]);
