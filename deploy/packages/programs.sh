@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the programs as they are shipped. They name no folder of the machine that builds. Whether the
-# same sources make the same programs, make reproducible says: kes-agent so far, kes-cli not yet.
+# same sources make the same programs, make reproducible says.
 #
 # Usage: programs.sh, in the folder of the sources. Called by make build. Environment:
 #   CARGO             the cargo to use

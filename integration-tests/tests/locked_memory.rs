@@ -5,7 +5,8 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use integration_tests::pretended_agent::PretendedAgent;
 use kes_wire::cold::ColdSignKey;
@@ -21,6 +22,9 @@ const LIMIT_KIB: usize = 64;
 const CHILD: &str = "KES_TEST_UNPRIVILEGED";
 const NOBODY: u32 = 65_534;
 
+/// Whose turn it is to copy this program and start the copy.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
 }
@@ -31,6 +35,8 @@ fn again_with_a_small_limit(test: &str) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = folder.path().join("test");
+    // A process that another test starts meanwhile would hold the copy open, and it would be busy.
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let mut command = Command::new("sh");
     command
@@ -44,7 +50,10 @@ fn again_with_a_small_limit(test: &str) {
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let output = command.output().unwrap();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(turn);
+    let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
