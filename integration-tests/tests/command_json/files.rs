@@ -62,12 +62,16 @@ fn commands() -> Vec<(&'static [&'static str], &'static str, Written)> {
             "--out-file",
             File(is_object),
         ),
-        (&KEY_GEN, "--cold-verification-key-file", Refused),
         (&KEY_GEN, "--cold-signing-key-file", Refused),
         (&KEY_GEN, COUNTER, Refused),
         (&ISSUE, COUNTER, Refused),
         (&ISSUE, "--out-file", File(is_opcert)),
         (&NEW_COUNTER, COUNTER, File(is_counter)),
+        (
+            &KEY_GEN,
+            "--cold-verification-key-file",
+            File(|bytes| envelope::read_cold_vkey(bytes).is_ok()),
+        ),
     ]
 }
 

@@ -30,7 +30,6 @@ pub(crate) fn key_gen(args: &ColdKeyGen) -> Result<Report, Failure> {
     let skey_path = &args.cold_signing_key_file;
     let vkey_path = &args.cold_verification_key_file;
     let counter_path = &args.operational_certificate_issue_counter_file;
-    has_name("--cold-verification-key-file", vkey_path)?;
     has_name(COUNTER_OPTION, counter_path)?;
     for path in [skey_path, vkey_path, counter_path] {
         files::check_target(path, overwrite)?;

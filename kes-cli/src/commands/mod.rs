@@ -32,6 +32,7 @@ impl Command {
         let path = match self {
             Self::Keygen(args) => args.kes_verification_key_file.as_deref(),
             Self::ExportVerkey(args) => Some(args.kes_verification_key_file.as_path()),
+            Self::Cold(Cold::KeyGen(args)) => Some(args.cold_verification_key_file.as_path()),
             Self::Cold(Cold::IssueOpCert(args)) => Some(args.out_file.as_path()),
             Self::Cold(Cold::NewCounter(args)) => {
                 Some(args.operational_certificate_issue_counter_file.as_path())
@@ -43,8 +44,7 @@ impl Command {
             | Self::DropPending(_)
             | Self::DropActive(_)
             | Self::ConfirmClock(_)
-            | Self::Probe(_)
-            | Self::Cold(Cold::KeyGen(_)) => None,
+            | Self::Probe(_) => None,
         };
         path.is_some_and(|path| path.as_os_str() == "-")
     }
