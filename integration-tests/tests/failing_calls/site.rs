@@ -79,7 +79,7 @@ impl Site {
             let ready = self.manager.notifications()[before..]
                 .iter()
                 .any(|line| line == "READY=1");
-            // Where the service manager cannot be notified it is ready all the same.
+            // Where the service manager cannot be told it is ready all the same.
             let answers = || self.manager_silent_but_ready();
             let is_done = ready || answers() || self.manager.running().ended().is_some();
             is_done.then_some(())
@@ -88,7 +88,7 @@ impl Site {
     }
 
     fn manager_silent_but_ready(&self) -> bool {
-        self.manager.log().contains("cannot be notified")
+        self.manager.log().contains("the service manager cannot be told")
             && std::os::unix::net::UnixStream::connect(self.pool.path("control.socket")).is_ok()
     }
 
