@@ -88,7 +88,9 @@ impl Site {
     }
 
     fn manager_silent_but_ready(&self) -> bool {
-        self.manager.log().contains("the service manager cannot be told")
+        self.manager
+            .log()
+            .contains("the service manager cannot be told")
             && std::os::unix::net::UnixStream::connect(self.pool.path("control.socket")).is_ok()
     }
 
