@@ -21,7 +21,8 @@ export SOURCE_DATE_EPOCH
 copy() {
     mkdir -p "$1"
     git -C "$project" ls-files -z --cached --others --exclude-standard |
-        (cd "$project" && xargs -0 tar -c --no-recursion --) | tar -x --no-same-permissions -C "$1"
+        (cd "$project" && tar -c --no-recursion --null --verbatim-files-from -T -) |
+        tar -x --no-same-permissions -C "$1"
 }
 
 # Another kind of file system, where there is one.

@@ -65,7 +65,7 @@ seeded() {
     copy=$work/seeded
     rm -rf "$copy"
     mkdir "$copy"
-    git ls-files -z | xargs -0 tar -c -- | tar -x -C "$copy"
+    git ls-files -z | tar -c --null --verbatim-files-from -T - | tar -x -C "$copy"
     grep -qF "$3" "$copy/$2" || { echo "  $1: the line to change is not in $2"; failed=1; return; }
     awk -v old="$3" -v new="$4" \
         '{ at = index($0, old); if (at) $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); print }' \
