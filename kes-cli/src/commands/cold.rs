@@ -22,15 +22,13 @@ use crate::output::{self, Report};
 use crate::plausibility::{doubts, made_at};
 use crate::words::fingerprint;
 
-const COUNTER_OPTION: &str = "--operational-certificate-issue-counter-file";
-
 /// `kes-cli cold key-gen`
 pub(crate) fn key_gen(args: &ColdKeyGen) -> Result<Report, Failure> {
     let overwrite = overwrite(args.force);
     let skey_path = &args.cold_signing_key_file;
     let vkey_path = &args.cold_verification_key_file;
     let counter_path = &args.operational_certificate_issue_counter_file;
-    has_name(COUNTER_OPTION, counter_path)?;
+    counter_has_name(counter_path)?;
     for path in [skey_path, vkey_path, counter_path] {
         files::check_target(path, overwrite)?;
     }
@@ -62,7 +60,7 @@ pub(crate) fn key_gen(args: &ColdKeyGen) -> Result<Report, Failure> {
 /// standard output is for something else, and the report has it.
 pub(crate) fn issue_op_cert(args: &ColdIssueOpCert, quiet: bool) -> Result<Report, Failure> {
     let counter_path = &args.operational_certificate_issue_counter_file;
-    has_name(COUNTER_OPTION, counter_path)?;
+    counter_has_name(counter_path)?;
     files::check_target(&args.out_file, overwrite(args.force))?;
     let kes_vkey = envelope::read_file(&args.kes_verification_key_file, envelope::read_kes_vkey)?;
     let (counter, counter_vkey) = envelope::read_file(counter_path, envelope::read_opcert_counter)?;
@@ -186,16 +184,16 @@ pub(crate) fn new_counter(args: &ColdNewCounter) -> Result<Report, Failure> {
         .field("pool_id", PoolId::of(&vkey).to_string()))
 }
 
-/// Checks that a file which is one of several does not go to standard output: that has one file
-/// and nothing else, and a counter is read again from where it was written.
-fn has_name(option: &str, path: &Path) -> Result<(), Failure> {
+/// Checks that the counter does not go to standard output: it is read again from where it was
+/// written.
+fn counter_has_name(path: &Path) -> Result<(), Failure> {
     if path.as_os_str() != "-" {
         return Ok(());
     }
     Err(Failure::new(
         Exit::File,
         "file",
-        format!("{option}: this file is not written to standard output"),
+        "--operational-certificate-issue-counter-file: this file is not written to standard output",
         "name a file",
     ))
 }
