@@ -225,9 +225,8 @@ fn duration(micros: u64) -> String {
 /// One line for the service manager: what is served, and until when.
 #[must_use]
 pub fn in_a_line(status: &Status) -> String {
-    let held_back = ["before-start", "ahead-of-time", "clock-not-trusted"];
     let mut warnings = status.warnings.iter();
-    if let Some(warning) = warnings.find(|warning| held_back.contains(&&*warning.code)) {
+    if let Some(warning) = warnings.find(|warning| warning.holds_key_back()) {
         return format!("NOT serving ({}): {}", warning.code, warning.sentence);
     }
     match &status.active {

@@ -74,7 +74,7 @@ fn while_held_back(status: &Status) -> Option<NextStep> {
                 .to_owned(),
         );
     }
-    let stop = status.warnings.iter().find(|w| is_stop(&w.code))?;
+    let stop = status.warnings.iter().find(|w| w.holds_key_back())?;
     // The way out is another key, and keygen would be refused beside one that waits.
     let waiting = with_pending(status).filter(|_| stop.code == "ahead-of-time");
     let other = waiting.map_or_else(String::new, |step| {
@@ -234,11 +234,6 @@ fn due_at(ends: UnixTime, status: &Status) -> UnixTime {
         ends.0
             .saturating_sub(DUE.min(period.saturating_mul(DUE_PERIODS))),
     )
-}
-
-/// Whether an agent's warning says that the key it holds is not served.
-pub(crate) fn is_stop(code: &str) -> bool {
-    matches!(code, "before-start" | "ahead-of-time" | "clock-not-trusted")
 }
 
 /// Whether an agent's warning is about the key's end, which is judged here anew.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::coverage::{coverage, gap, periods_left};
 use crate::margin::Margin;
-use crate::next_step::{NextStep, is_about_expiry, is_behind, is_stop, next_step};
+use crate::next_step::{NextStep, is_about_expiry, is_behind, next_step};
 use crate::words::{relative, several};
 
 /// How bad it is. The numbers are the exit codes of Nagios and the monitors like it.
@@ -263,7 +263,7 @@ fn warnings(status: &Status) -> Vec<Finding> {
         .filter(|note| !is_about_expiry(&note.code));
     others
         .map(|note| {
-            let severity = if is_stop(&note.code) {
+            let severity = if note.holds_key_back() {
                 Severity::Critical
             } else {
                 Severity::Warning

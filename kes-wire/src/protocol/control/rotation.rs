@@ -170,6 +170,17 @@ pub struct Note {
     pub sentence: String,
 }
 
+impl Note {
+    /// Whether this warning of a status says that a key is held back: nodes are not served.
+    #[must_use]
+    pub fn holds_key_back(&self) -> bool {
+        matches!(
+            &*self.code,
+            "before-start" | "ahead-of-time" | "clock-not-trusted"
+        )
+    }
+}
+
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
 #[cbor(map)]
